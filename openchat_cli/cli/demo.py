@@ -1,0 +1,7 @@
+"""`openchat demo`."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """…"""

@@ -1,0 +1,117 @@
+"""The root command; the one place that turns errors and signals into exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from openchat_cli import __version__
+from openchat_cli.cli import data, demo, evaluate, model, serve, settings, train
+from openchat_cli.cli.terminal import error_line
+from openchat_cli.core.errors import OpenChatError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="openchat",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=_CONTEXT,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """From raw chats to a served, judged chat model.
+
+    openchat demo
+    openchat data clean pages/ out/ && openchat data filter out/ out/ --model GPT-4
+    """
+
+
+app.add_typer(data.app, name="data", help="Turn raw chats into a training set.")
+app.add_typer(model.app, name="model", help="The model types, and preparing a base model.")
+app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")
+app.command("train")(train.train)
+app.command("serve")(serve.serve)
+app.command("chat")(serve.chat)
+app.command("demo")(demo.demo)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, raised where the work stands so that half-written files are removed."""
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise _TerminatedError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; gives its exit code and never raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Typer takes root options only before the subcommand; this one is wanted after something
+    # failed, at the end of the line that did.
+    debug = "--debug" in arguments or bool(os.environ.get("OPENCHAT_DEBUG"))
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        return _dispatch(arguments)
+    except OpenChatError as error:
+        if debug:
+            raise
+        error_line(error)
+        return error.exit_code
+    except _TerminatedError:
+        print("terminated", file=sys.stderr)
+        return 143
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away: not an error worth a word, and a flush at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        hint = "this is a bug in openchat: --debug shows where"
+        error_line(OpenChatError(f"{type(error).__name__}: {error}", hint))
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    found = settings.find(Path.cwd())
+    defaults = settings.defaults(found, command) if found else {}
+    try:
+        command.main(
+            args=arguments,
+            prog_name="openchat",
+            auto_envvar_prefix="OPENCHAT",
+            default_map=defaults,
+        )
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    return 0
+
+
+def run() -> NoReturn:
+    """The console script."""
+    sys.exit(main())

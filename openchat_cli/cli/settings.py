@@ -1,0 +1,60 @@
+"""`openchat.toml`, found upward from the working folder: defaults for the options of every command.
+
+    [data.clean]
+    workers = 4
+
+A flag beats the environment (OPENCHAT_DATA_CLEAN_WORKERS), which beats this file, which beats the
+default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from openchat_cli.core.errors import UsageError, did_you_mean
+
+FILE_NAME = "openchat.toml"
+
+
+def find(start: Path) -> Path | None:
+    """The nearest openchat.toml in `start` or a folder above it."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def defaults(path: Path, root: Any) -> dict[str, Any]:
+    """The file as nested defaults of the command tree under `root` (Typer's command object).
+
+    Raises UsageError for a table or a key that no command has.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: can't be read as TOML ({error})") from None
+    return _of_command(path, (), table, root)
+
+
+def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> dict[str, Any]:
+    where = f"{path}: [{'.'.join(at)}]" if at else str(path)
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table")
+    commands = getattr(command, "commands", None)
+    if commands is not None:
+        known = dict(commands)
+    else:
+        known = {param.name: param for param in command.params}
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key if commands is not None else key.replace("-", "_")
+        if name not in known:
+            kind = "command" if commands is not None else "option"
+            raise UsageError(f"{where} has no {kind} '{key}'", did_you_mean(key, known))
+        if commands is not None:
+            found[name] = _of_command(path, (*at, name), value, known[name])
+        else:
+            found[name] = value
+    return found

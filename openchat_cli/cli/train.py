@@ -1,0 +1,7 @@
+"""`openchat train`."""
+
+from __future__ import annotations
+
+
+def train() -> None:
+    """…"""

@@ -1,0 +1,175 @@
+"""The model types, as plain data: what a conversation looks like to a model and how it is trained.
+
+A row of the user's own comes from a TOML file (`--model-file`):
+
+    [my-model]
+    extends = "openchat"        # a built-in type whose values are taken where the file is silent
+    base = "someone/some-model"
+    context = 4096
+    [my-model.roles]
+    user = "Question: "
+    assistant = "Answer: "
+    [my-model.recipe]
+    learning_rate = 1e-5
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from openchat_cli.core.errors import InputError, UsageError, did_you_mean
+
+EOT = "<|end_of_turn|>"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the original trained this type; every value is a default of `openchat train`."""
+
+    batch_size: int = 128  # conversations in one optimiser step, over all ranks
+    learning_rate: float = 2e-5
+    epochs: int = 5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    gradient_clipping: float = 1.0
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    zero_stage: int = 2
+    gradient_checkpointing: bool = True
+
+
+@dataclass(frozen=True)
+class ModelType:
+    """One row of the table.
+
+    `roles` maps a message's role to the text before it; a role that is missing can't be rendered.
+    `eot_init` is how the embedding of a new end-of-turn token starts: the exact mean of all
+    existing rows, or a normal draw with standard deviation 0.02.
+    """
+
+    name: str
+    title: str
+    architecture: Literal["llama", "gpt_bigcode"]
+    base: str  # hub name of the model that `model prepare` starts from
+    released: str  # hub name of the fine-tuned weights
+    license: str  # of the weights, which is not this project's
+    context: int  # tokens
+    roles: Mapping[str, str]
+    bos: str | None  # the token every conversation begins with
+    eot: str = EOT
+    eot_init: Literal["mean", "normal"] = "mean"
+    tokenizer: Literal["sentencepiece", "byte-level"] = "sentencepiece"
+    parameters: float = 13.0e9
+    recipe: Recipe = field(default_factory=Recipe)
+    aliases: tuple[str, ...] = ()
+
+
+_OPENCHAT = ModelType(
+    name="openchat",
+    title="OpenChat (LLaMA-13B, 2048 tokens)",
+    architecture="llama",
+    base="huggyllama/llama-13b",
+    released="openchat/openchat",
+    license="LLaMA (non-commercial research)",
+    context=2048,
+    roles=MappingProxyType({"user": "Human: ", "assistant": "Assistant: "}),
+    bos="<s>",
+)
+_BUILT_IN = (
+    _OPENCHAT,
+    dataclasses.replace(
+        _OPENCHAT,
+        name="openchat_8192",
+        title="OpenChat-8192 (LLaMA-13B, 8192 tokens)",
+        released="openchat/openchat_8192",
+        context=8192,
+    ),
+    ModelType(
+        name="opencoder",
+        aliases=("opencoderplus",),
+        title="OpenCoderPlus (StarCoderPlus-15B, 8192 tokens)",
+        architecture="gpt_bigcode",
+        base="bigcode/starcoderplus",
+        released="openchat/opencoderplus",
+        license="BigCode OpenRAIL-M v1",
+        context=8192,
+        roles=MappingProxyType({"user": "User:", "assistant": "Assistant:"}),
+        bos=None,
+        eot_init="normal",
+        tokenizer="byte-level",
+        parameters=15.5e9,
+    ),
+)
+
+
+def built_in() -> dict[str, ModelType]:
+    """The types the suite ships, by name."""
+    return {row.name: row for row in _BUILT_IN}
+
+
+def get(name: str, model_file: Path | None = None) -> ModelType:
+    """The type of that name or alias; UsageError with a suggestion where there is none."""
+    known = built_in()
+    if model_file is not None:
+        known |= load(model_file)
+    by_alias = {alias: row for row in known.values() for alias in row.aliases}
+    found = known.get(name) or by_alias.get(name)
+    if found is None:
+        raise UsageError(f"no model type '{name}'", did_you_mean(name, known))
+    return found
+
+
+def load(path: Path) -> dict[str, ModelType]:
+    """The user's own types from a TOML file, one table each."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from None
+    return {name: _from_table(path, name, table) for name, table in tables.items()}
+
+
+def _from_table(path: Path, name: str, table: Any) -> ModelType:
+    where = f"{path}: [{name}]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table")
+    values = dict(table)
+    parent = values.pop("extends", None)
+    if parent not in built_in():
+        hint = f"extends must be one of {', '.join(built_in())}"
+        raise UsageError(f"{where} needs 'extends', the built-in type it is like", hint)
+    start = built_in()[parent]
+    recipe = _replace(f"{where}.recipe", start.recipe, values.pop("recipe", {}))
+    if "roles" in values:
+        roles = values["roles"]
+        if not isinstance(roles, dict) or not {"user", "assistant"} <= roles.keys():
+            raise UsageError(f"{where}.roles must have at least user and assistant")
+        values["roles"] = MappingProxyType(roles)
+    if "aliases" in values:
+        values["aliases"] = tuple(values["aliases"])
+    fresh = {"name": name, "title": name, "aliases": (), "recipe": recipe}
+    made: ModelType = _replace(where, start, fresh | values)
+    return made
+
+
+def _replace(where: str, start: Any, values: Any) -> Any:
+    known = {item.name: item for item in dataclasses.fields(start)}
+    if not isinstance(values, dict):
+        raise UsageError(f"{where} must be a table")
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"{where} has no setting '{key}'", did_you_mean(key, known))
+        before = getattr(start, key)
+        fits = isinstance(value, type(before)) or before is None
+        if isinstance(before, float) and isinstance(value, int) and not isinstance(value, bool):
+            fits = True
+        if not fits or (isinstance(value, bool) and not isinstance(before, bool)):
+            raise UsageError(f"{where}.{key} must be of type {type(before).__name__}")
+    return dataclasses.replace(start, **values)
