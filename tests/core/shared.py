@@ -56,5 +56,5 @@ def vectors(name: str) -> Iterator[tuple[str, list[int]]]:
         stem.with_name(stem.name + ".inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
     )
     lines = stem.with_name(stem.name + ".out").read_text("utf-8").split("\n")
-    for text, line in zip(texts, lines, strict=False):
+    for text, line in zip(texts, lines, strict=True):
         yield text, [int(number) for number in line.split()]
