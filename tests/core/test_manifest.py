@@ -15,8 +15,8 @@ from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 
 
-def prepared(folder: Path, kind: registry.ModelType, **changes: Any) -> Path:
-    manifest = Manifest(type=kind, eot_id=32000, tokenizer_hash="abc", context=kind.context)
+def prepared(folder: Path, row: registry.ModelType, **changes: Any) -> Path:
+    manifest = Manifest(type=row, eot_id=32000, tokenizer_hash="abc", context=row.context)
     (folder / "openchat.json").write_text(json.dumps(manifest.to_json() | changes))
     return folder
 
