@@ -1,0 +1,248 @@
+"""From what the user asked for to a run with every value decided, all checks included.
+
+Nothing heavy happens here: the model's configuration and the dataset are read, no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openchat_cli.core import jsonl, registry
+from openchat_cli.core.errors import InputError, UsageError
+from openchat_cli.core.registry import ModelType
+from openchat_cli.training import dataset, deepspeed_config, schedule
+from openchat_cli.training.dataset import Files, TokenDataset
+from openchat_cli.training.plan import Plan, in_order
+from openchat_cli.training.settings import PlanSummary, Run, TrainSettings
+
+_MIN_BIN = 8192  # tokens: enough to keep a device busy where the context is short
+
+# A setting's place on the command line and in the recipe have one name.
+_FROM_RECIPE = (
+    "dtype",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "warmup_ratio",
+    "weight_decay",
+    "gradient_clipping",
+    "zero_stage",
+    "gradient_checkpointing",
+)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run, its training data, and what the user should know of it beforehand."""
+
+    run: Run
+    train: TokenDataset
+    eval: TokenDataset | None
+    warnings: tuple[str, ...]
+
+    def plan(self) -> Plan:
+        """The run's plan."""
+        return plan_of(self.run, self.train)
+
+    def summary(self) -> PlanSummary:
+        """The plan in numbers."""
+        plan = self.plan()
+        micro_steps, share = plan.of_one_epoch()
+        return PlanSummary(
+            conversations=len(self.train),
+            eval_conversations=0 if self.eval is None else len(self.eval),
+            tokens=len(self.train.ids),
+            supervised_tokens=int(self.train.supervised.sum()),
+            steps=plan.steps,
+            warmup_steps=schedule.warmup_steps(plan.steps, self.run.warmup_ratio),
+            micro_steps=micro_steps,
+            useful_share=share,
+        )
+
+
+def plan_of(run: Run, data: TokenDataset) -> Plan:
+    """The plan of a run over its data."""
+    return Plan(
+        data.lengths,
+        batch_size=run.batch_size,
+        epochs=run.epochs,
+        seed=run.seed,
+        world_size=run.world_size,
+        max_tokens=run.max_tokens,
+        micro_batch=run.micro_batch if run.batching == "length-grouped" else None,
+    )
+
+
+def resolve(settings: TrainSettings, world_size: int) -> Resolved:
+    """Decide every value; refuse what can't work with one clear line."""
+    _check_numbers(settings)
+    config = _model_config(settings.model_path)
+    prepared = _prepared(settings.model_path)
+    files = dataset.find(settings.data_path, settings.model_type or prepared.get("model_type"))
+    kind = _model_type(settings, prepared, files)
+    warnings = _check_belongs(settings, kind, prepared, files)
+    values, user_config = _values(settings, kind)
+    if user_config:
+        warnings += [
+            f"{settings.deepspeed_config}: {key} has no effect: bins are filled to --max-tokens"
+            for key in deepspeed_config.ignored(user_config)
+        ]
+    vocab_size = int(config.get("vocab_size", 0))
+    train = dataset.read(files.train, vocab_size)
+    evaluation = _read_eval(files, vocab_size, warnings)
+    context = _check_lengths(files, config, train, evaluation, kind)
+    if not train.supervised.sum():
+        raise InputError(f"{files.train}: no token is supervised, so there is nothing to learn")
+    run = Run(
+        model_path=str(settings.model_path),
+        train_file=str(files.train),
+        eval_file=str(files.eval) if evaluation is not None else None,
+        save_path=str(settings.save_path),
+        model_type=kind.name,
+        world_size=world_size,
+        device=settings.device,
+        max_tokens=settings.max_tokens or max(_MIN_BIN, context),
+        batching=settings.batching,
+        micro_batch=settings.micro_batch,
+        loss_scale=settings.loss_scale,
+        save_every=settings.save_every,
+        eval_every=settings.eval_every,
+        keep=settings.keep,
+        resume=settings.resume,
+        seed=settings.seed,
+        vocab_size=vocab_size,
+        data_hash=dataset.digest(files.train),
+        deepspeed=user_config,
+        **values,
+    )
+    resolved = Resolved(run, train, evaluation, tuple(warnings))
+    if evaluation is not None and run.batching == "packed":
+        in_order(evaluation.lengths, world_size=world_size, max_tokens=run.max_tokens)
+    resolved.plan()
+    return resolved
+
+
+def _check_numbers(settings: TrainSettings) -> None:
+    positive = ("num_gpus", "epochs", "batch_size", "max_tokens", "micro_batch")
+    for name in (*positive, "save_every", "eval_every", "keep"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    for name in ("learning_rate", "warmup_ratio", "weight_decay", "gradient_clipping", "seed"):
+        value = getattr(settings, name)
+        if value is not None and value < 0:
+            raise UsageError(f"--{name.replace('_', '-')} can't be negative ({value})")
+    if settings.zero_stage not in (None, 0, 1, 2, 3):
+        raise UsageError(f"--zero-stage must be 0, 1, 2 or 3, not {settings.zero_stage}")
+    if settings.loss_scale == "reference" and settings.batching != "length-grouped":
+        hint = "--batching length-grouped --micro-batch 2 --loss-scale reference, or none of them"
+        raise UsageError("--loss-scale reference averages over padded micro-batches", hint)
+
+
+def _model_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder", "made by: openchat model prepare")
+    config = jsonl.read_json(folder / "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("vocab_size"), int):
+        raise InputError(f"{folder / 'config.json'}: not a model's configuration (no vocab_size)")
+    return config
+
+
+def _prepared(folder: Path) -> dict[str, Any]:
+    path = folder / "openchat.json"
+    if not path.exists():
+        return {}
+    found = jsonl.read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: a JSON object was expected", "made by: openchat model prepare")
+    return found
+
+
+def _model_type(settings: TrainSettings, prepared: dict[str, Any], files: Files) -> ModelType:
+    manifest = files.manifest or {}
+    name = settings.model_type or prepared.get("model_type") or manifest.get("model_type")
+    if name is None:
+        message = f"{settings.model_path}: the model type is not known (no openchat.json here)"
+        raise UsageError(message, "give --model-type, or run: openchat model prepare")
+    return registry.get(str(name), settings.model_file)
+
+
+def _check_belongs(
+    settings: TrainSettings, kind: ModelType, prepared: dict[str, Any], files: Files
+) -> list[str]:
+    """Dataset, model and flag must mean one type and one tokeniser."""
+    model_file = settings.model_path / "openchat.json"
+    if prepared.get("model_type", kind.name) != kind.name:
+        message = f"--model-type says {kind.name}, {model_file} says {prepared['model_type']}"
+        raise UsageError(message, "leave --model-type out, or prepare the base for that type")
+    if files.manifest is None:
+        reason = "type and tokeniser of the dataset are not checked"
+        return [f"{files.manifest_file}: no such file, so {reason}"]
+    for key, label in (
+        ("model_type", "model type"),
+        ("tokenizer_hash", "tokeniser"),
+        ("template_hash", "template"),
+    ):
+        theirs, ours = files.manifest.get(key), prepared.get(key)
+        if key == "model_type":
+            ours = kind.name
+        if theirs is not None and ours is not None and theirs != ours:
+            message = (
+                f"{files.manifest_file}: made for {label} {theirs}, "
+                f"but {settings.model_path} has {label} {ours}"
+            )
+            hint = f"openchat data convert INPUT OUT --model-path {settings.model_path}"
+            raise UsageError(message, hint)
+    return []
+
+
+def _values(
+    settings: TrainSettings, kind: ModelType
+) -> tuple[dict[str, Any], deepspeed_config.Config]:
+    """The recipe's values under the DeepSpeed file's under the flags', and that file."""
+    recipe = dataclasses.asdict(kind.recipe)
+    asked = {name: getattr(settings, name) for name in _FROM_RECIPE}
+    from_file: dict[str, Any] = {}
+    config: deepspeed_config.Config = {}
+    if settings.deepspeed_config is not None:
+        config = deepspeed_config.read(settings.deepspeed_config)
+        from_file = deepspeed_config.values(settings.deepspeed_config, config, asked)
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    values = {name: recipe[name] for name in _FROM_RECIPE} | from_file | chosen
+    return values, config
+
+
+def _read_eval(files: Files, vocab_size: int, warnings: list[str]) -> TokenDataset | None:
+    if files.eval is None:
+        warnings.append(f"{files.train.parent}: no eval split, so no eval loss will be shown")
+        return None
+    if jsonl.read_json(files.eval) == []:
+        warnings.append(f"{files.eval}: empty, so no eval loss will be shown")
+        return None
+    return dataset.read(files.eval, vocab_size)
+
+
+def _check_lengths(
+    files: Files,
+    config: dict[str, Any],
+    train: TokenDataset,
+    evaluation: TokenDataset | None,
+    kind: ModelType,
+) -> int:
+    """The longest conversation must fit the model; gives the dataset's context."""
+    limit = config.get("max_position_embeddings", config.get("n_positions"))
+    parts = [(files.train, train)]
+    if evaluation is not None and files.eval is not None:
+        parts.append((files.eval, evaluation))
+    for path, data in parts:
+        longest = int(data.lengths.argmax())
+        tokens = int(data.lengths[longest])
+        if isinstance(limit, int) and tokens > limit:
+            message = f"{path}: record {longest + 1} has {tokens} tokens, the model takes {limit}"
+            raise UsageError(message, "convert with a context that the model has")
+    context = (files.manifest or {}).get("context", kind.context)
+    return max(int(context), *(int(data.lengths.max()) for _, data in parts))
