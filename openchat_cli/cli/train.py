@@ -180,6 +180,7 @@ def train(
 ) -> None:
     """Fine-tune a model with DeepSpeed, on CPU, one GPU or many.
 
+    \b
     openchat train --model-path prepared/ --data-path data/ --save-path model/
     torchrun --nproc-per-node 8 -m openchat_cli train --model-path M --data-path D --save-path S
     """

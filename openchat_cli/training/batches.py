@@ -173,7 +173,9 @@ def segment_attention(
         mask = _block_mask(segments, query.device)
         out = _sdpa(query, key, value, scaling, dropout, mask)
         return out.transpose(1, 2).contiguous(), None
-    parts = zip(*(part.split(segments, dim=2) for part in (query, key, value)), strict=True)
+    parts = zip(
+        *(torch.split(part, list(segments), dim=2) for part in (query, key, value)), strict=True
+    )
     done = [_causal(q, k, v, scaling, dropout) for q, k, v in parts]
     return torch.cat(done, dim=2).transpose(1, 2).contiguous(), None
 
@@ -232,7 +234,8 @@ def _varlen() -> Varlen | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    known = inspect.signature(varlen_attn).parameters
+    call: Callable[..., Any] = varlen_attn
+    known = inspect.signature(call).parameters
     causal: dict[str, Any]
     if "window_size" in known:
         causal = {"window_size": (-1, 0)}
@@ -255,7 +258,7 @@ def _varlen() -> Varlen | None:
         elif heads > 1:
             key, value = (part.repeat_interleave(heads, dim=1) for part in (key, value))
         flat = [part[0].transpose(0, 1).contiguous() for part in (query, key, value)]
-        out: Tensor = varlen_attn(*flat, bounds, bounds, longest, longest, **extra)
+        out: Tensor = call(*flat, bounds, bounds, longest, longest, **extra)
         return out[None]
 
     return attend

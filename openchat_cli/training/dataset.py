@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import InputError, UsageError
+from openchat_cli.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,13 +66,14 @@ class TokenDataset:
         return self.ids[span], self.mask[span]
 
 
-def find(data_path: Path, name: str | None) -> Files:
+def find(data_path: Path, name: str) -> Files:
     """The dataset of model type `name` in a folder, or the one whose files begin with a prefix.
 
-    With no name a folder may hold only one. Raises InputError or UsageError saying what is missing.
+    Where a folder holds only another type's, that one is given, for the caller to refuse it by its
+    manifest. Raises InputError naming what is missing.
     """
     if data_path.is_dir():
-        prefix = data_path / (name or _only_type(data_path))
+        prefix = data_path / _type_in(data_path, name)
     elif data_path.name.endswith(".train.json"):
         prefix = data_path.with_name(data_path.name.removesuffix(".train.json"))
     else:
@@ -90,14 +91,13 @@ def find(data_path: Path, name: str | None) -> Files:
     return Files(train, evaluation if evaluation.exists() else None, manifest, manifest_file)
 
 
-def _only_type(folder: Path) -> str:
-    names = sorted(path.name.removesuffix(".train.json") for path in folder.glob("*.train.json"))
+def _type_in(folder: Path, name: str) -> str:
+    names = [path.name.removesuffix(".train.json") for path in folder.glob("*.train.json")]
     if not names:
         raise InputError(f"{folder}: no dataset (T.train.json) here", _MADE_BY)
-    if len(names) > 1:
-        message = f"{folder}: datasets of several model types ({', '.join(names)})"
-        raise UsageError(message, "name one with --model-type")
-    return names[0]
+    if name not in names and len(names) == 1 and (folder / f"{names[0]}.dataset.json").exists():
+        return names[0]
+    return name
 
 
 def _others(train: Path) -> str | None:

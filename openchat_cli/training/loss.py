@@ -30,7 +30,9 @@ class _ChunkedLoss(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias else None
+        grad_bias = None
+        if bias is not None and needs_bias:
+            grad_bias = torch.zeros_like(bias, dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
         for rows in _chunks(len(hidden), weight.shape[0]):
             part, wanted, scale = hidden[rows], target[rows], share[rows, None]
@@ -97,7 +99,7 @@ class TrainedModel(nn.Module):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        head = model.get_output_embeddings()
+        head: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no types for it
         if not isinstance(head, nn.Linear):
             raise RuntimeError(f"{type(model).__name__} has no linear output layer")
         name = next(name for name, module in model.named_modules() if module is head)

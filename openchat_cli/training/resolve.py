@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openchat_cli.core import jsonl, registry
+from openchat_cli.core import jsonl
 from openchat_cli.core.errors import InputError, UsageError
+from openchat_cli.core.manifest import Manifest, resolve_type
 from openchat_cli.core.registry import ModelType
+from openchat_cli.core.templates import template_hash
+from openchat_cli.model.load import require_manifest
 from openchat_cli.training import dataset, deepspeed_config, schedule
 from openchat_cli.training.dataset import Files, TokenDataset
 from openchat_cli.training.plan import Plan, in_order
@@ -80,10 +83,12 @@ def plan_of(run: Run, data: TokenDataset) -> Plan:
 def resolve(settings: TrainSettings, world_size: int) -> Resolved:
     """Decide every value; refuse what can't work with one clear line."""
     _check_numbers(settings)
+    prepared = require_manifest(settings.model_path)
     config = _model_config(settings.model_path)
-    prepared = _prepared(settings.model_path)
-    files = dataset.find(settings.data_path, settings.model_type or prepared.get("model_type"))
-    kind = _model_type(settings, prepared, files)
+    kind = resolve_type(
+        settings.model_type, model_path=settings.model_path, model_file=settings.model_file
+    )
+    files = dataset.find(settings.data_path, kind.name)
     warnings = _check_belongs(settings, kind, prepared, files)
     values, user_config = _values(settings, kind)
     if user_config:
@@ -144,53 +149,26 @@ def _check_numbers(settings: TrainSettings) -> None:
 
 
 def _model_config(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such model folder", "made by: openchat model prepare")
     config = jsonl.read_json(folder / "config.json")
     if not isinstance(config, dict) or not isinstance(config.get("vocab_size"), int):
         raise InputError(f"{folder / 'config.json'}: not a model's configuration (no vocab_size)")
     return config
 
 
-def _prepared(folder: Path) -> dict[str, Any]:
-    path = folder / "openchat.json"
-    if not path.exists():
-        return {}
-    found = jsonl.read_json(path)
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: a JSON object was expected", "made by: openchat model prepare")
-    return found
-
-
-def _model_type(settings: TrainSettings, prepared: dict[str, Any], files: Files) -> ModelType:
-    manifest = files.manifest or {}
-    name = settings.model_type or prepared.get("model_type") or manifest.get("model_type")
-    if name is None:
-        message = f"{settings.model_path}: the model type is not known (no openchat.json here)"
-        raise UsageError(message, "give --model-type, or run: openchat model prepare")
-    return registry.get(str(name), settings.model_file)
-
-
 def _check_belongs(
-    settings: TrainSettings, kind: ModelType, prepared: dict[str, Any], files: Files
+    settings: TrainSettings, kind: ModelType, prepared: Manifest, files: Files
 ) -> list[str]:
-    """Dataset, model and flag must mean one type and one tokeniser."""
-    model_file = settings.model_path / "openchat.json"
-    if prepared.get("model_type", kind.name) != kind.name:
-        message = f"--model-type says {kind.name}, {model_file} says {prepared['model_type']}"
-        raise UsageError(message, "leave --model-type out, or prepare the base for that type")
+    """Dataset and model must mean one type, one template and one tokeniser."""
     if files.manifest is None:
         reason = "type and tokeniser of the dataset are not checked"
         return [f"{files.manifest_file}: no such file, so {reason}"]
-    for key, label in (
-        ("model_type", "model type"),
-        ("tokenizer_hash", "tokeniser"),
-        ("template_hash", "template"),
+    for key, label, ours in (
+        ("model_type", "model type", kind.name),
+        ("template_hash", "template", template_hash(kind)),
+        ("tokenizer_hash", "tokeniser", prepared.tokenizer_hash),
     ):
-        theirs, ours = files.manifest.get(key), prepared.get(key)
-        if key == "model_type":
-            ours = kind.name
-        if theirs is not None and ours is not None and theirs != ours:
+        theirs = files.manifest.get(key)
+        if theirs is not None and theirs != ours:
             message = (
                 f"{files.manifest_file}: made for {label} {theirs}, "
                 f"but {settings.model_path} has {label} {ours}"

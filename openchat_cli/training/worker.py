@@ -174,13 +174,11 @@ class _Trainer:
 
         run = self._run
         self._tell({"event": "phase", "text": f"loading {run.model_path}"})
-        kind = torch.bfloat16 if run.dtype == "bf16" else torch.float32
-        model = load_model(Path(run.model_path), dtype=kind, device="cpu")
+        model = load_model(Path(run.model_path), dtype=run.dtype, device="cpu")
         batches.use_segments(model)
         if run.gradient_checkpointing:
-            model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            enable: Any = model.gradient_checkpointing_enable
+            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._model = model
         trained = TrainedModel(model).train()
         config = deepspeed_config.complete(
@@ -354,12 +352,12 @@ class _Trainer:
         distributed.barrier()
 
     def _export(self) -> None:
-        from openchat_cli.model.export import export_model
+        from openchat_cli.model.export import write_folder
 
-        weights = self._gathered()
+        run, weights = self._run, self._gathered()
         if self._chief:
-            self._tell({"event": "phase", "text": f"writing the model to {self._run.save_path}"})
-            export_model(self._model, weights, Path(self._run.model_path), self._run.folder)
+            self._tell({"event": "phase", "text": f"writing the model to {run.save_path}"})
+            write_folder(run.folder, like=Path(run.model_path), state_dict=weights)
         distributed.barrier()
 
     def _gathered(self) -> dict[str, Tensor]:
