@@ -118,7 +118,7 @@ def train(
         int | None,
         typer.Option(
             "--max-tokens",
-            help="Tokens in one rank's micro-batch; 8192 or the context when absent.",
+            help="Tokens in one rank's micro-batch; 8192, or two contexts, when absent.",
             rich_help_panel=_MEMORY,
         ),
     ] = TrainSettings.max_tokens,

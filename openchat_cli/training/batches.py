@@ -116,6 +116,13 @@ def use_segments(model: PreTrainedModel) -> None:
     model.config.use_cache = False
 
 
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """Keep only each layer's input and compute the rest again in the backward pass."""
+    # transformers renamed it within 5.x, and warns about the old name.
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The last hidden states of the model without its head, flattened to [positions, width]."""
     check(batch)

@@ -40,7 +40,9 @@ class TrainSettings:
     gradient_clipping: float | None = None
     zero_stage: int | None = None
     gradient_checkpointing: bool | None = None
-    max_tokens: int | None = None  # tokens in one rank's micro-batch; None: 8192 or the context
+    max_tokens: int | None = (
+        None  # tokens in one rank's micro-batch; None: 8192, or two contexts if more
+    )
     batching: Batching = "packed"
     micro_batch: int = 2  # conversations in one rank's micro-batch, where batching is by length
     loss_scale: LossScale = "token"

@@ -177,8 +177,7 @@ class _Trainer:
         model = load_model(Path(run.model_path), dtype=run.dtype, device="cpu")
         batches.use_segments(model)
         if run.gradient_checkpointing:
-            enable: Any = model.gradient_checkpointing_enable
-            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            batches.checkpoint_layers(model)
         self._model = model
         trained = TrainedModel(model).train()
         config = deepspeed_config.complete(
