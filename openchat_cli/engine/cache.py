@@ -124,11 +124,11 @@ class SlotCache(Cache):
             stored[target, :, :length] = stored[source, :, :length]
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no types
     is_sliding = False
 
     def __init__(self, cache: SlotCache, index: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # theirs has no types
         self._cache, self._index = cache, index
         self.is_initialized = True
 

@@ -85,6 +85,8 @@ class Engine:
         self._runner = runner
         self._queue_size = queue_size
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))
+        # SentencePiece puts a space before every text, an answer too.
+        self._drop_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
         self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.move)
         self._arrived: deque[Row] = deque()
         self._outgoing: list[tuple[Row, Delta]] = []
@@ -145,7 +147,7 @@ class Engine:
         text = TextStream(
             self.tokenizer.token_bytes,
             stop=params.stop,
-            drop_space=self.kind.tokenizer == "sentencepiece",
+            drop_space=self._drop_space,
         )
         max_tokens = min(params.max_tokens, self.context - len(ids))
         row = Row(generation, deliver, ids, params, text, max_tokens)

@@ -53,7 +53,8 @@ class Runner:
         self.slots = _fitting(slots, slot_bytes, self.device, memory)
         shape = (self.slots, heads, context, size)
         self._cache = SlotCache([shape] * layers, model.dtype, self.device)
-        self._head: Any = model.get_output_embeddings()
+        untyped: Any = model
+        self._head = untyped.get_output_embeddings()
 
     def prefill(self, spans: Sequence[Span]) -> Tensor:
         """Read prompt parts; gives the logits [spans, vocab] after the last token of each."""

@@ -12,6 +12,9 @@ from openchat_cli.core.errors import UsageError
 
 Dtype = Literal["auto", "fp32", "bf16"]
 
+# Dividing logits by less than this leaves the numbers that float32 has.
+_GREEDY_BELOW = 1e-5
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -75,7 +78,7 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         """Whether the best token is always taken."""
-        return self.temperature == 0
+        return self.temperature < _GREEDY_BELOW
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -49,7 +49,9 @@ class ByteTokenizer:
         return bytes([token]) if token < 256 else b""
 
 
-def llama(*, seed: int = 0, context: int = 256, spread: float = 0.5, **more: Any) -> PreTrainedModel:
+def llama(
+    *, seed: int = 0, context: int = 256, spread: float = 0.5, **more: Any
+) -> PreTrainedModel:
     """A LLaMA with grouped-query attention; `spread` is the deviation of its weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
