@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ class Ready:
     device: str
 
 
+Load = Callable[[], "Engine"]
+
+
 def serve(
     settings: ServeSettings,
     *,
@@ -47,9 +51,38 @@ def serve(
     The first signal lets answers under way finish for `shutdown_seconds`, a second one does not.
     Raises OpenChatError where the port is taken, the model can't be loaded or the engine stops.
     """
-    listener = listen(settings.host, settings.port)
-    with listener:
-        asyncio.run(_Running(settings, progress, ready).run(listener))
+    with listen(settings.host, settings.port) as listener:
+        asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
+
+
+@contextlib.contextmanager
+def background(
+    settings: ServeSettings, *, progress: Progress = SILENT, load: Load | None = None
+) -> Iterator[Ready]:
+    """Serve from a thread of this process while the block runs; `load` brings another engine.
+
+    Raises what `serve` raises.
+    """
+    known: queue.SimpleQueue[Ready | BaseException] = queue.SimpleQueue()
+    server = Server(settings, progress=progress, ready=known.put, load=load)
+
+    def run() -> None:
+        try:
+            with listen(settings.host, settings.port) as listener:
+                asyncio.run(server.run(listener))
+        except BaseException as error:
+            known.put(error)
+
+    thread = threading.Thread(target=run, name="serve", daemon=True)
+    thread.start()
+    first = known.get()
+    if isinstance(first, BaseException):
+        raise first
+    try:
+        yield first
+    finally:
+        server.stop()
+        thread.join()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,26 +103,37 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Running:
+class Server:
     """One run of the server."""
 
     def __init__(
-        self, settings: ServeSettings, progress: Progress, ready: Callable[[Ready], None]
+        self,
+        settings: ServeSettings,
+        *,
+        progress: Progress,
+        ready: Callable[[Ready], None],
+        load: Load | None = None,
     ) -> None:
         from openchat_cli.serving.app import Service
 
         self._settings = settings
         self._progress = progress
         self._ready = ready
+        self._load_engine = load or self._load_from_folder
         self._service = Service(settings)
+        self._uvicorn = _uvicorn_server(self._service, settings.shutdown_seconds)
         self._engine: Engine | None = None
         self._failure: Exception | None = None
 
+    def stop(self) -> None:
+        """Let answers under way finish, then end (from any thread)."""
+        self._uvicorn.should_exit = True
+
     async def run(self, listener: socket.socket) -> None:
-        server = _uvicorn_server(self._service, self._settings.shutdown_seconds)
-        work = asyncio.create_task(self._load_and_watch(listener, server))
+        """Serve on a listening socket until a signal comes or `stop` is called."""
+        work = asyncio.create_task(self._load_and_watch(listener))
         try:
-            await server.serve(sockets=[listener])
+            await self._uvicorn.serve(sockets=[listener])
         finally:
             work.cancel()
             if self._engine is not None:
@@ -97,7 +141,7 @@ class _Running:
         if self._failure is not None:
             raise self._failure
 
-    async def _load_and_watch(self, listener: socket.socket, server: uvicorn.Server) -> None:
+    async def _load_and_watch(self, listener: socket.socket) -> None:
         try:
             await self._load(listener)
             while self._engine is not None and self._engine.failure is None:
@@ -106,7 +150,7 @@ class _Running:
             self._failure = OpenChatError(self._engine.failure or "the engine stopped")
         except Exception as error:
             self._failure = error
-        server.should_exit = True
+        self.stop()
 
     async def _load(self, listener: socket.socket) -> None:
         from openchat_cli.serving.bridge import Bridge
@@ -125,7 +169,7 @@ class _Running:
             )
         )
 
-    def _load_engine(self) -> Engine:
+    def _load_from_folder(self) -> Engine:
         from openchat_cli.engine.engine import Engine
 
         return Engine.load(self._settings.engine, progress=self._progress)
