@@ -75,8 +75,8 @@ def _cautions(comparison: Comparison) -> Iterator[str]:
     if comparison.overall.standing == "not distinguishable":
         yield f"Not distinguishable from 100 % at n = {comparison.overall.n}."
     if comparison.excluded:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in comparison.excluded.items())
-        yield f"Excluded: {reasons}."
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in comparison.excluded.items())
+        yield f"Questions excluded: {reasons}."
 
 
 def compare(run: Run, bootstrap: Bootstrap) -> list[Comparison]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from openchat_cli.core.progress import Task
 from openchat_cli.evaluation.comparison import REFERENCE_JUDGE, Comparison
-from openchat_cli.evaluation.figures import VERDICTS, Figure, Figures
+from openchat_cli.evaluation.figures import VERDICTS, Figure
 from openchat_cli.evaluation.report import (
     ModelFigures,
     Report,
@@ -84,17 +84,14 @@ def _leaderboard(report: Report) -> Html:
     runs = len({comparison.run for comparison in report.comparisons}) > 1
     heads = [
         *(["Run"] if runs else []),
-        "Model",
-        "Baseline",
+        "Model and baseline",
         "Judge",
-        "Score, % of baseline [95 %]",
-        "Difference, points [95 %]",
+        "Score, % of baseline",
+        "Difference, points",
         "Win / tie / loss",
         "Win rate ± s.e., %",
-        "n",
-        "Excluded",
+        "Questions",
         "Verdict flips with order",
-        "First answer wins",
         "Ended by EOT",
     ]
     rows = [_leaderboard_row(report, comparison, runs) for comparison in report.comparisons]
@@ -109,30 +106,22 @@ def _leaderboard_row(report: Report, comparison: Comparison, runs: bool) -> list
     first, last = (date[:10] for date in comparison.judged)
     when = first if first == last else f"{first} to {last}"
     detail = ", ".join(part for part in (comparison.prompts, when) if part)
-    judge = join([comparison.judge, tag("div", detail, class_="muted small")])
-    ended = report.ended(comparison)
+    first = ""
+    if comparison.first_place is not None:
+        first = f"first wins {comparison.first_place:.0f} %"
+    ended, excluded = report.ended(comparison), sum(comparison.excluded.values())
     return [
         *([comparison.run] if runs else []),
-        tag("strong", comparison.model),
-        comparison.baseline,
-        judge,
-        _standing_cell(overall),
+        _two_lines(tag("strong", comparison.model), f"vs {comparison.baseline}"),
+        _two_lines(comparison.judge, detail),
+        _number(score_text(overall.score), overall.standing or ""),
         _signed(overall.difference),
         outcome_text(overall).replace("/", " / "),
         win_rate_text(overall.win_rate),
-        str(overall.n),
-        str(sum(comparison.excluded.values())),
-        f"{both.conflicts} of {both.n}" if both else "–",
-        "–" if comparison.first_place is None else f"{comparison.first_place:.0f} %",
+        _number(str(overall.n), f"{excluded} excluded" if excluded else ""),
+        _number(f"{both.conflicts} of {both.n}", first) if both else "–",
         "–" if ended is None else f"{ended:.0f} %",
     ]
-
-
-def _standing_cell(overall: Figures) -> Html:
-    text = score_text(overall.score)
-    if overall.standing is None:
-        return join([text])
-    return join([text, tag("div", overall.standing, class_="muted small")])
 
 
 def _signed(figure: Figure | None) -> str:
@@ -178,7 +167,7 @@ def _bar(label: str, score: Figure, n: int) -> charts.Bar:
 
 
 def _categories(comparisons: Sequence[Comparison]) -> Html:
-    names = list(dict.fromkeys(name for c in comparisons for name in c.categories))
+    names = list(dict.fromkeys(item.category for c in comparisons for item in c.items))
     if len(names) < 2:
         return Html("")
     parts: list[Html] = []
@@ -254,10 +243,11 @@ def _order_matrix(comparison: Comparison) -> Html:
     both = comparison.both_orders
     assert both is not None  # asked for where it is there only
     rows = [
-        [tag("b", f"model first: {verdict}"), *(_matrix_cell(both.matrix, i, j) for j in range(3))]
+        [verdict, *(_number(str(both.matrix[i][j]), strong=i == j) for j in range(3))]
         for i, verdict in enumerate(VERDICTS)
     ]
-    table = _table(comparison.label, ["", *(f"baseline first: {v}" for v in VERDICTS)], rows)
+    heads = ["model first ↓ · baseline first →", *VERDICTS]
+    table = _table(comparison.label, heads, rows)
     wins, ties, losses = both.agreed
     first = "–" if comparison.first_place is None else f"{comparison.first_place:.0f} %"
     facts = (
@@ -267,11 +257,6 @@ def _order_matrix(comparison: Comparison) -> Html:
         f"{wins} / {ties} / {losses}, adjusted win rate {win_rate_text(both.adjusted_win_rate)} %."
     )
     return tag("div", table, tag("p", facts, class_="muted small"), class_="card")
-
-
-def _matrix_cell(matrix: Sequence[Sequence[int]], row: int, column: int) -> Html:
-    count = str(matrix[row][column])
-    return tag("b", count) if row == column else join([count])
 
 
 def _models(models: Sequence[ModelFigures]) -> Html:
@@ -313,13 +298,45 @@ def _method(report: Report) -> Html:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table; cells that begin with a digit or a sign are set as numbers."""
-    head = tag("tr", *(tag("th", name, scope="col") for name in heads))
-    body = [tag("tr", *(_cell(cell) for cell in row)) for row in rows]
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
+    """A table of cells; plain texts that begin with a digit or a sign are set as numbers."""
+    body = [[_cell(cell) for cell in row] for row in rows]
+    numbers = [cell.number for cell in body[0]] if body else [False] * len(heads)
+    head = [
+        tag("th", name, scope="col", class_="n" if number else None)
+        for name, number in zip(heads, numbers, strict=True)
+    ]
+    table = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *head)),
+        tag("tbody", *(tag("tr", *cells) for cells in body)),
+    )
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def _cell(value: str) -> Html:
+class _Cell(Html):
+    """A table cell that is set already."""
+
+    number: bool
+
+
+def _cell(value: str) -> _Cell:
+    if isinstance(value, _Cell):
+        return value
     number = value[:1].isdigit() or value[:1] in ("+", "-", "–")
-    return tag("td", value, class_="n" if number else None)
+    return _number(value) if number else _two_lines(value)
+
+
+def _number(text: str, below: str = "", *, strong: bool = False) -> _Cell:
+    return _set(tag("b", text) if strong else text, below, number=True)
+
+
+def _two_lines(text: str, below: str = "") -> _Cell:
+    return _set(text, below, number=False)
+
+
+def _set(text: str, below: str, *, number: bool) -> _Cell:
+    small = tag("div", below, class_="muted small") if below else ""
+    cell = _Cell(tag("td", text, small, class_="n" if number else None))
+    cell.number = number
+    return cell

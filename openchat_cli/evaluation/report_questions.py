@@ -170,9 +170,12 @@ def _prompt(question: Question, render: Render) -> Iterator[Html]:
     for number, turn in enumerate(question.turns, 1):
         head = "Question" if len(question.turns) == 1 else f"Question, turn {number}"
         yield tag("h4", head)
-        yield tag("div", markdown.plain(turn), class_="text prompt", dir="auto")
+        yield tag("div", markdown.plain(turn), class_="text prompt", dir="auto", tabindex=0)
     if question.reference:
-        body = [tag("div", render(text), class_="text", dir="auto") for text in question.reference]
+        body = [
+            tag("div", render(text), class_="text", dir="auto", tabindex=0)
+            for text in question.reference
+        ]
         yield tag("details", tag("summary", "Reference answer"), *body, class_="more")
 
 
@@ -223,7 +226,7 @@ def _answer(answer: Answer, render: Render) -> Html:
     for number, turn in enumerate(answer.turns, 1):
         if len(answer.turns) > 1:
             parts.append(tag("p", f"Turn {number}", class_="muted small"))
-        parts.append(tag("div", render(turn), class_="text", dir="auto"))
+        parts.append(tag("div", render(turn), class_="text", dir="auto", tabindex=0))
         reason = (*answer.finish_reasons, *[""] * number)[number - 1]
         if reason not in ("", "stop"):
             parts.append(tag("p", _ending(reason), class_="muted small"))
@@ -249,6 +252,6 @@ def _review(comparison: Comparison, judgment: Judgment) -> Html:
     return tag(
         "div",
         tag("p", tag("b", head), tag("br"), tag("span", order, class_="muted small")),
-        tag("div", markdown.plain(judgment.text), class_="text", dir="auto"),
+        tag("div", markdown.plain(judgment.text), class_="text", dir="auto", tabindex=0),
         class_="review",
     )

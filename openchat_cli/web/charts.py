@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from openchat_cli.web.html import Html, join, tag
 
-WIDTH = 760  # user units; the page scales the whole picture
+WIDTH = 960  # user units; the page scales the whole picture
 _ROW = 46
 _BAR = 18
-_RIGHT = 150  # room for the number at the end of a bar
+_RIGHT = 170  # room for the number at the end of a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ def interval_bars(
     top = _nice(max([*ends, reference[0] if reference else 0.0, 1e-9]))
     scale = (WIDTH - _RIGHT) / top
     height = _ROW * len(bars) + 24
-    parts = [_interval_bar(bar, _ROW * row, scale, unit) for row, bar in enumerate(bars)]
-    parts.append(_line("axis", 0.5, 0, 0.5, height - 22))
+    parts = [_line("axis", 0.5, 0, 0.5, height - 22)]
+    parts += [_interval_bar(bar, _ROW * row, scale, unit) for row, bar in enumerate(bars)]
     if reference:
         at, word = reference
-        parts.append(_line("rule", at * scale, 0, at * scale, height - 22))
+        parts.insert(1, _line("rule", at * scale, 0, at * scale, height - 22))
         parts.append(_words(at * scale, height - 6, word, style="note", anchor="middle"))
     return _svg(height, title, description, parts)
 
@@ -85,7 +85,7 @@ def _interval_bar(bar: Bar, top: float, scale: float, unit: str) -> Html:
     width = max(bar.value, 0) * scale
     return join(
         [
-            _words(0, top + 15, _cut(f"{bar.label}  {bar.note}".rstrip(), 100)),
+            _words(0, top + 15, _cut(f"{bar.label} · {bar.note}" if bar.note else bar.label, 100)),
             tag("rect", class_="bar", x=0, y=top + 21, width=width, height=_BAR, rx=2),
             whisker,
             _words(end * scale + 8, middle + 4.5, text),
@@ -152,7 +152,7 @@ def heat_map(
     Above the centre a cell has one colour and an up arrow, below it another and a down arrow;
     `span` away from it the colour is full. None leaves a cell empty.
     """
-    left, head, row_height = 200, 84, 34
+    left, head, row_height = 220, 84, 34
     width = min((WIDTH - left) / max(len(columns), 1), 110)
     parts = [_slanted(left + width * (i + 0.5), head - 8, name) for i, name in enumerate(columns)]
     for row, (label, values) in enumerate(zip(rows, cells, strict=True)):
