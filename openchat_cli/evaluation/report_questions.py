@@ -170,13 +170,15 @@ def _prompt(question: Question, render: Render) -> Iterator[Html]:
     for number, turn in enumerate(question.turns, 1):
         head = "Question" if len(question.turns) == 1 else f"Question, turn {number}"
         yield tag("h4", head)
-        yield tag("div", markdown.plain(turn), class_="text prompt", dir="auto", tabindex=0)
+        yield _text(markdown.plain(turn), "text prompt")
     if question.reference:
-        body = [
-            tag("div", render(text), class_="text", dir="auto", tabindex=0)
-            for text in question.reference
-        ]
+        body = [_text(render(text)) for text in question.reference]
         yield tag("details", tag("summary", "Reference answer"), *body, class_="more")
+
+
+def _text(body: Html, style: str = "text") -> Html:
+    """A model's or a person's text: its own direction, and the keyboard can scroll it."""
+    return tag("div", body, class_=style, dir="auto", tabindex=0)
 
 
 def _pair(question: Question, pair: tuple[int, Comparison, Item, Run], render: Render) -> Html:
@@ -226,7 +228,7 @@ def _answer(answer: Answer, render: Render) -> Html:
     for number, turn in enumerate(answer.turns, 1):
         if len(answer.turns) > 1:
             parts.append(tag("p", f"Turn {number}", class_="muted small"))
-        parts.append(tag("div", render(turn), class_="text", dir="auto", tabindex=0))
+        parts.append(_text(render(turn)))
         reason = (*answer.finish_reasons, *[""] * number)[number - 1]
         if reason not in ("", "stop"):
             parts.append(tag("p", _ending(reason), class_="muted small"))
@@ -252,6 +254,6 @@ def _review(comparison: Comparison, judgment: Judgment) -> Html:
     return tag(
         "div",
         tag("p", tag("b", head), tag("br"), tag("span", order, class_="muted small")),
-        tag("div", markdown.plain(judgment.text), class_="text", dir="auto", tabindex=0),
+        _text(markdown.plain(judgment.text)),
         class_="review",
     )

@@ -15,12 +15,12 @@ def parsed(text: str) -> BeautifulSoup:
 
 
 def test_it_formats() -> None:
-    page = parsed(
-        "# T\n\n1. *a*\n   - `b`\n\n| x |\n|---|\n| 1 |\n\n```py\nif a < b:\n```\n\n~~c~~"
-    )
+    table = "| x | y |\n|---|--:|\n| 1 | 2 |"
+    page = parsed(f"# T\n\n1. *a*\n   - `b`\n\n{table}\n\n```py\nif a < b:\n```\n\n~~c~~")
     for name in ("ol", "ul", "em", "code", "table", "pre", "s"):
         assert page.find(name), name
     assert page.pre is not None and page.pre.text == "if a < b:\n"
+    assert [cell.get("class") for cell in page.find_all("td")] == [None, ["n"]]
     assert page.h1 is None, "a model's headings are not the page's"
     assert page.select_one("p.h.h1") is not None
 
