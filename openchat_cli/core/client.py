@@ -8,51 +8,28 @@ recorded. Nothing here reads the environment: the key comes from the caller and 
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import contextlib
 import hashlib
 import json
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from openchat_cli.core.errors import OpenChatError, UsageError
+from openchat_cli.core.endpoint import Endpoint
+from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.faults import OPTIONAL, RENAMED, Body, Fault, UnusableError, fault_of
 from openchat_cli.core.jsonl import Journal
 from openchat_cli.core.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    import openai
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 _UNHEARD_TRIES = 3  # tries of an endpoint that has never answered anything
 _SCOUT_SECONDS = 3.0  # how long the others wait for the first call to show what the model takes
 _LONGEST_PAUSE = 30.0  # seconds between two tries that no server asked for
 
-Body = dict[str, Any]
 ItemT = TypeVar("ItemT")
-ValueT = TypeVar("ValueT")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where calls go and how patiently."""
-
-    url: str = OPENAI_URL
-    key: str | None = field(default=None, repr=False)
-    timeout: float = 120.0  # seconds for one try
-    concurrency: int = 16  # calls under way at once
-    attempts: int = 8  # tries of one call; waits that the server asks for do not count
-    patience: float = 900.0  # seconds one call may spend in such waits
-
-    def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise UsageError(f"'{self.url}' is no URL", "such as http://127.0.0.1:18888/v1")
-        if self.timeout <= 0 or self.concurrency < 1 or self.attempts < 1:
-            raise UsageError("timeout, concurrency and attempts must be positive")
 
 
 @dataclass(frozen=True)
@@ -93,21 +70,6 @@ class RefusedParameterError(CallError):
 
 class EndpointError(OpenChatError):
     """No call can succeed: wrong key, unknown model, nobody there, no quota."""
-
-
-class _UnusableError(ValueError):
-    """A 200 that holds no answer: cut off, empty or of another shape."""
-
-
-# Left out when a model does not take them; what they ask for is a preference.
-_OPTIONAL = ("temperature", "top_p", "seed")
-_RENAMED = {"max_tokens": "max_completion_tokens"}
-_ALSO_CALLED = {"response_format": r"json_schema|structured output"}
-_NOT_TAKEN = re.compile(
-    r"unsupported|not (?:be )?support|support(?:s|ed)? only|unrecogni|unknown|unexpected|extra|"
-    r"not permitted|not allowed|not available|invalid parameter",
-    re.IGNORECASE,
-)
 
 
 class Client:
@@ -192,30 +154,51 @@ class Client:
         return reply
 
     async def _deliver(self, chat: Chat) -> Reply:
-        tries, waited = 0, 0.0
-        async with _Scout(self):
-            while True:
-                body = self._body(chat)
-                fault = await self._try(body, chat.may_be_empty)
-                if isinstance(fault, Reply):
-                    self._heard = True
-                    return fault
-                if fault.kind == "parameter":
-                    self._learn(fault.reason, body)
-                    continue
-                self._scouted.set()
-                if fault.kind == "wait":
-                    pause = fault.pause if fault.pause is not None else _backoff(tries)
-                    waited += pause
-                    if waited > self.endpoint.patience:
-                        raise CallError(f"still rate limited after {waited:.0f} s")
-                    self._gate.close_for(pause)
-                    continue
+        tries, waits, waited = 0, 0, 0.0
+        while True:
+            found = await self._fitted(chat)
+            if isinstance(found, Reply):
+                self._heard = True
+                return found
+            if found.kind == "wait":
+                waits += 1
+                pause = found.pause if found.pause is not None else _backoff(waits)
+                waited += pause
+                if waited > self.endpoint.patience:
+                    raise CallError(
+                        f"{self._scrub(found.reason)} (after {waited:.0f} s of waiting)"
+                    )
+                self._gate.close_for(pause)
+            else:
                 tries += 1
-                self._give_up(fault, tries)
+                self._give_up(found, tries)
                 await asyncio.sleep(_backoff(tries))
 
-    async def _try(self, body: Body, may_be_empty: bool) -> Reply | _Fault:
+    async def _fitted(self, chat: Chat) -> Reply | Fault:
+        """One try with the parameters that the model takes, as far as they are known by then."""
+        async with self._after_the_first():
+            while True:
+                body = self._body(chat)
+                found = await self._try(body, chat.may_be_empty)
+                if isinstance(found, Reply) or found.kind != "parameter":
+                    return found
+                self._learn(found.reason, body)
+
+    @contextlib.asynccontextmanager
+    async def _after_the_first(self) -> AsyncIterator[None]:
+        """Hold back, for a short while, until the first call has shown what the model takes."""
+        if self._scouting and not self._scouted.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SCOUT_SECONDS):
+                    await self._scouted.wait()
+            self._scouted.set()
+        self._scouting = True
+        try:
+            yield
+        finally:
+            self._scouted.set()
+
+    async def _try(self, body: Body, may_be_empty: bool) -> Reply | Fault:
         import openai
 
         await self._gate.passed()
@@ -224,9 +207,9 @@ class Client:
                 found = await self._api.post("/chat/completions", cast_to=object, body=body)
             return _reply(found, may_be_empty)
         except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            return _fault(error, body)
+            return fault_of(error, body, heard=self._heard)
 
-    def _give_up(self, fault: _Fault, tries: int) -> None:
+    def _give_up(self, fault: Fault, tries: int) -> None:
         """Raise where another try is useless."""
         reason = self._scrub(fault.reason)
         where = f"{self.model} at {self.endpoint.url}"
@@ -245,9 +228,9 @@ class Client:
         for name, value in chat.parameters.items():
             if name not in self._refused:
                 body[name] = value
-            elif name in _RENAMED:
-                body[_RENAMED[name]] = value
-            elif name not in _OPTIONAL:
+            elif name in RENAMED:
+                body[RENAMED[name]] = value
+            elif name not in OPTIONAL:
                 raise RefusedParameterError(name)
         return body
 
@@ -257,7 +240,7 @@ class Client:
         self._refused.add(name)
         if self._journal is not None:
             self._journal.append({"key": self._note_key + name})
-        if name in _OPTIONAL:
+        if name in OPTIONAL:
             said = f"{self.model} does not take {name}={body[name]}: its own default holds"
             self._progress.warn(said)
 
@@ -265,27 +248,6 @@ class Client:
         if self.endpoint.key:
             text = text.replace(self.endpoint.key, "…")
         return re.sub(r"\bsk-[\w*.-]{4,}", "sk-…", text)
-
-
-class _Scout:
-    """Lets the first call go ahead of the others, for a short while."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    async def __aenter__(self) -> None:
-        client = self._client
-        if not client._scouting:
-            client._scouting = True
-        elif not client._scouted.is_set():
-            try:
-                async with asyncio.timeout(_SCOUT_SECONDS):
-                    await client._scouted.wait()
-            except TimeoutError:
-                client._scouted.set()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._client._scouted.set()
 
 
 class _Gate:
@@ -313,17 +275,20 @@ def _backoff(tries: int) -> float:
 
 def _reply(found: object, may_be_empty: bool) -> Reply:
     if not isinstance(found, dict):
-        raise _UnusableError("the reply is not a JSON object")
+        raise UnusableError("the reply is not a JSON object")
     choices = found.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise _UnusableError("the reply has no choices")
+        raise UnusableError("the reply has no choices")
     text, finish = message.get("content"), str(choice.get("finish_reason") or "stop")
     if text is None and isinstance(message.get("refusal"), str):
         text, finish = message["refusal"], "refusal"
     if not isinstance(text, str) or not (text.strip() or may_be_empty):
-        raise _UnusableError(f"the reply is empty (finish reason {finish})")
+        # Where the tokens ran out before the first word, they would run out again.
+        raise UnusableError(
+            f"the reply is empty (finish reason {finish})", final=finish == "length"
+        )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Reply(text, finish, _usage(found.get("usage")), created)
 
@@ -333,93 +298,6 @@ def _usage(found: object) -> dict[str, int] | None:
         return None
     counts = {name: found.get(name) for name in ("prompt_tokens", "completion_tokens")}
     return {name: count for name, count in counts.items() if isinstance(count, int)} or None
-
-
-# --- what went wrong ---
-
-_Kind = Literal["parameter", "wait", "again", "unreachable", "never", "maybe-fatal", "fatal"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """Why a try failed and what follows; `reason` is the parameter's name for "parameter"."""
-
-    kind: _Kind
-    reason: str
-    hint: str | None = None
-    pause: float | None = None
-
-
-def _fault(error: Exception, body: Body) -> _Fault:
-    import openai
-
-    if isinstance(error, openai.APIStatusError):
-        return _status_fault(error, body)
-    if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return _Fault("again", "no answer in time")
-    if isinstance(error, openai.APIConnectionError):
-        hint = "is the server running, and the URL right (such as http://127.0.0.1:18888/v1)?"
-        reason = f"can't connect ({type(error.__cause__ or error).__name__})"
-        return _Fault("unreachable", reason, hint)
-    if isinstance(error, _UnusableError):
-        return _Fault("again", str(error))
-    return _Fault("again", f"the reply can't be read ({type(error).__name__})")
-
-
-def _status_fault(error: openai.APIStatusError, body: Body) -> _Fault:
-    status = error.status_code
-    reason = f"HTTP {status}: {_said(error)}"
-    if status in (400, 422):
-        name = _refused_parameter(error, body)
-        return _Fault("never", reason) if name is None else _Fault("parameter", name)
-    if status == 401:
-        return _Fault("fatal", "the key was refused (HTTP 401)", "check the API key")
-    if error.code == "insufficient_quota":
-        return _Fault("fatal", "the account's quota is used up", "check the account's billing")
-    if status in (403, 404):
-        hint = "check the model's name, and that the URL ends as the server wants it (often /v1)"
-        return _Fault("maybe-fatal", reason, hint)
-    pause = _retry_after(error.response.headers)
-    if status == 429 or (pause is not None and status >= 500):
-        return _Fault("wait", reason, pause=pause)
-    return _Fault("again" if status >= 500 or status in (408, 409, 425) else "never", reason)
-
-
-def _said(error: openai.APIStatusError) -> str:
-    found = error.body
-    text = found.get("message") if isinstance(found, dict) else found
-    return " ".join(str(text or "no reason given").split())[:300]
-
-
-def _refused_parameter(error: openai.APIStatusError, body: Body) -> str | None:
-    """Which of our parameters the error says the model does not take."""
-    said = f"{_said(error)} {error.code or ''}"
-    sent = [name for name in body if name not in ("model", "messages")]
-    known = [name for name in sent if name in (*_OPTIONAL, *_RENAMED, "response_format")]
-    named = str(error.param or "").split(".")[0]
-    if not _NOT_TAKEN.search(said) and named != "response_format":
-        return None
-    if named in known:
-        return named
-    for name in known:
-        if re.search(rf"\b(?:{name}|{_ALSO_CALLED.get(name, name)})\b", said, re.IGNORECASE):
-            return name
-    return None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date)."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(0.0, float(value) * scale)
-        except ValueError:
-            when = email.utils.parsedate_tz(value)
-            if when is not None:
-                return max(0.0, email.utils.mktime_tz(when) - time.time())
-    return None
 
 
 # --- many at once ---

@@ -72,9 +72,12 @@ BARE_TUPLE = _pattern(rf"\W*{TUPLE.pattern}\W*")
 
 # --- scores with the names of their owners ---
 
-# What follows a labelled score: the end of the phrase, a bracket, the next one. Not an equation.
 _EITHER = rf"(?:{_COMMA}|{_AND})"
-_ENDS = r"(?=\s*(?:$|[,;)\](|。]|\.(?!\d)|[–—-]\s|(?:and|und|et|y|e|и|while|whereas|due|for|because)\b))"
+# What follows a labelled score: the end of the phrase, a bracket, the next one. Not an equation.
+_ENDS = (
+    r"(?=\s*(?:$|[,;)\](|。]|\.(?!\d)|[–—-]\s"
+    r"|(?:and|und|et|y|e|и|while|whereas|due|for|because)\b))"
+)
 _OWN = r"(?:['’]s|的|の)?"
 _SAYS = r"(?:\s*(?:is|=|:|[–—→-]|は|ist|es|est|é)\s*|\s+)"
 _BRACKETS = r"(?:\s*\([^()\n]{0,80}\))?"

@@ -73,7 +73,7 @@ UNREADABLE = [
     "Both found the point (3, 4).",
     "Assistant 1 uses f(2) = 5 * 8.\nAssistant 2 gives 9 reasons.",
     "Assistant 1: x = 10\nAssistant 2: x = 4",
-    "First I solve it:\n\n(3, 4)\n\nso the sum is 7.\nAssistant 1 agrees.\nAssistant 2 does not.\nEnd.",
+    "I solve it:\n\n(3, 4)\n\nso the sum is 7.\nAssistant 1 agrees.\nAssistant 2 errs.\nEnd.",
     "It prints\nOutput: [3, 5]\nwhich is right.\nBoth do.\nBoth are clear.\nI like both.",
     "Score of Assistant 1: 8,5",
     "Read pages 3 - 4.",
