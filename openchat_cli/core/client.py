@@ -126,6 +126,10 @@ class Client:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def takes(self, name: str) -> bool:
+        """Whether a parameter has not been refused, as far as is known."""
+        return name not in self._refused
+
     def recorded(self, chat: Chat) -> Reply | None:
         """The answer a request already got, if the journal has it."""
         if self._journal is None or (row := self._journal.rows.get(self.key_of(chat))) is None:

@@ -25,3 +25,11 @@ class Endpoint:
             raise UsageError(f"'{self.url}' is no URL", "such as http://127.0.0.1:18888/v1")
         if self.timeout <= 0 or self.concurrency < 1 or self.attempts < 1:
             raise UsageError("timeout, concurrency and attempts must be positive")
+
+    def require_key(self, instead: str) -> None:
+        """Raise UsageError where OpenAI's own endpoint would be called without a key."""
+        if self.url == OPENAI_URL and not self.key:
+            raise UsageError(
+                "OpenAI's endpoint needs a key and there is none",
+                f"set OPENAI_API_KEY, or use --api-key-file; another endpoint by URL; {instead}",
+            )

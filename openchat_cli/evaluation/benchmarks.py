@@ -8,6 +8,7 @@ from pathlib import Path
 from openchat_cli.core import jsonl, records
 from openchat_cli.core.errors import InputError, UsageError, did_you_mean
 from openchat_cli.core.records import Question
+from openchat_cli.evaluation.foreign_answers import read_alpaca_questions
 from openchat_cli.evaluation.settings import OWN_BENCHMARK
 
 _BUILT_IN = {OWN_BENCHMARK: Path(__file__).parent / "assets" / "questions.jsonl"}
@@ -27,9 +28,13 @@ def load_questions(
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions of one file; InputError where there are none or two with the same id."""
+    """The questions of one file, JSONL or AlpacaEval's JSON.
+
+    Raises InputError where there are none, or two with the same id.
+    """
     found: dict[str, Question] = {}
-    for question in records.read(path, Question):
+    alpaca = path.name.removesuffix(".gz").endswith(".json")
+    for question in read_alpaca_questions(path) if alpaca else records.read(path, Question):
         if question.question_id in found:
             raise InputError(f"{path}: question {question.question_id} is there twice")
         found[question.question_id] = question

@@ -42,6 +42,8 @@ def read_scores(text: str, lowest: float = LOWEST, highest: float = HIGHEST) -> 
                 return Scores(first, second, how)
             if attempt in _FINAL:
                 return None  # scores on another scale: a looser reading would only guess
+        if attempt is _json_pairs and review.raw.lstrip().startswith("{"):
+            return None  # JSON cut off or without scores: what its texts say is no verdict
     return None
 
 
