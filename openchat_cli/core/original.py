@@ -25,8 +25,6 @@ def judgment_rows(row: Row) -> list[Row]:
     A review of another shape becomes a row that can't be read as a judgment.
     """
     score = row["score"]
-    reviewer = score.get("reviewer") if isinstance(score.get("reviewer"), dict) else {}
-    asked = reviewer.get("kwargs") if isinstance(reviewer.get("kwargs"), dict) else {}
     common = {
         "question_id": row.get("question_id"),
         "protocol": "pairwise-scores",
@@ -34,9 +32,16 @@ def judgment_rows(row: Row) -> list[Row]:
         "baseline": row.get("baseline", "baseline"),
         "answer_id": row.get("answer_id", row.get("question_id")),
         "baseline_answer_id": row.get("question_id"),
-        "judge": asked.get("model", "unknown"),
+        "judge": _judge(score.get("reviewer")),
     }
     return [{**common, "order": order, **_review(score[name])} for name, order in _ORDERS]
+
+
+def _judge(reviewer: Any) -> str:
+    match reviewer:
+        case {"kwargs": {"model": str() as model}}:
+            return model
+    return "unknown"
 
 
 def _review(raw: Any) -> Row:
