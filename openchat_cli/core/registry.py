@@ -136,6 +136,21 @@ def load(path: Path) -> dict[str, ModelType]:
     return {name: _from_table(path, name, table) for name, table in tables.items()}
 
 
+def dump(kind: ModelType) -> dict[str, Any]:
+    """The row as JSON can hold it; `restore` reads it back."""
+    table = {item.name: getattr(kind, item.name) for item in dataclasses.fields(kind)}
+    plain = {"roles": dict(kind.roles), "aliases": list(kind.aliases)}
+    return table | plain | {"recipe": dataclasses.asdict(kind.recipe)}
+
+
+def restore(where: str, table: Any) -> ModelType:
+    """A row that `dump` wrote; UsageError names `where` and what does not fit."""
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise UsageError(f"{where} must be a table with a name")
+    values = {key: value for key, value in table.items() if key != "name"}
+    return _from_values(where, table["name"], _OPENCHAT, values)
+
+
 def _from_table(path: Path, name: str, table: Any) -> ModelType:
     where = f"{path}: [{name}]"
     if not isinstance(table, dict):
@@ -145,7 +160,11 @@ def _from_table(path: Path, name: str, table: Any) -> ModelType:
     if parent not in built_in():
         hint = f"extends must be one of {', '.join(built_in())}"
         raise UsageError(f"{where} needs 'extends', the built-in type it is like", hint)
-    start = built_in()[parent]
+    return _from_values(where, name, built_in()[parent], values)
+
+
+def _from_values(where: str, name: str, start: ModelType, given: dict[str, Any]) -> ModelType:
+    values = dict(given)
     recipe = _replace(f"{where}.recipe", start.recipe, values.pop("recipe", {}))
     if "roles" in values:
         roles = values["roles"]
