@@ -1,4 +1,4 @@
-"""The root command as a process: help, version, misspelt commands, settings and their precedence."""
+"""The root command as a process: help, version, misspelt commands and bad settings."""
 
 from __future__ import annotations
 
