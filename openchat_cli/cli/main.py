@@ -7,14 +7,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from openchat_cli import __version__
 from openchat_cli.cli import data, demo, evaluate, model, serve, settings, train
 from openchat_cli.cli.terminal import error_line
-from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.errors import OpenChatError, UsageError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -35,12 +35,16 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """From raw chats to a served, judged chat model.
 
+    \b
     openchat demo
     openchat data clean pages/ out/ && openchat data filter out/ out/ --model GPT-4
     """
@@ -81,35 +85,51 @@ def main(argv: list[str] | None = None) -> int:
     except _TerminatedError:
         print("terminated", file=sys.stderr)
         return 143
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader went away: not an error worth a word, and a flush at exit would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         if debug:
             raise
-        hint = "this is a bug in openchat: --debug shows where"
-        error_line(OpenChatError(f"{type(error).__name__}: {error}", hint))
+        error_line(_described(error))
         return 1
 
 
 def _dispatch(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
+    settings.name_environment(command)
     found = settings.find(Path.cwd())
     defaults = settings.defaults(found, command) if found else {}
     try:
-        command.main(
+        # Not standalone: Typer then leaves usage errors to us, which it would draw as a box.
+        code = command.main(
             args=arguments,
             prog_name="openchat",
-            auto_envvar_prefix="OPENCHAT",
+            standalone_mode=False,
             default_map=defaults,
         )
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    return 0
+    except SystemExit as stop:  # completion scripts, and a reader that closed our stdout
+        code = stop.code
+    except Exception as error:
+        # Typer's usage errors have no public class; these two attributes are theirs alone.
+        if not (hasattr(error, "format_message") and hasattr(error, "ctx")):
+            raise
+        return _usage_error(error.format_message(), error.ctx)
+    if code == 130:
+        print("interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _usage_error(message: str, context: Any) -> int:
+    if message:  # empty where a command without arguments has already shown its help
+        path = context.command_path if context else "openchat"
+        error_line(UsageError(message[:1].lower() + message[1:].rstrip("."), f"{path} --help"))
+    return UsageError.exit_code
+
+
+def _described(error: Exception) -> OpenChatError:
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return OpenChatError(f"{place}{error.strerror}")
+    hint = "this is a bug in openchat: --debug shows where"
+    return OpenChatError(f"{type(error).__name__}: {error}", hint)
 
 
 def run() -> NoReturn:

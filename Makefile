@@ -1,0 +1,40 @@
+# Every target works first on a fresh clone: it makes .venv when that is missing.
+PYTHON ?= python3
+# Options for pip at set-up, for instance the index of a CPU or CUDA build of torch (see README).
+PIP_ARGS ?=
+BIN := .venv/bin
+
+.PHONY: setup demo test test-slow check gen bench clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "openchat needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/openchat demo demo
+
+test: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not network"
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not network"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# The help reference and the shell completions, from the program itself.
+gen: setup
+	$(BIN)/python docs/generate.py
+
+bench: setup
+	for part in tests/benchmarks/*.py; do $(BIN)/python $$part || exit 1; done
+
+clean:
+	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

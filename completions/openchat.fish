@@ -1,0 +1,1 @@
+complete --command openchat --no-files --arguments "(env _OPENCHAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) openchat)" --condition "env _OPENCHAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) openchat"
