@@ -78,7 +78,7 @@ class Blocks:
         self._open(_Frame("quote", frame.prefix + "> ", marker_at=len(self._out)), "> ")
 
     def open_list(self, start: int | None) -> None:
-        """A list, numbered from `start` or with bullets; nothing is written before its first item."""
+        """A list, numbered from `start` or with bullets; its first item writes the first of it."""
         parent = self._holder()
         first, second = ("-", "*") if start is None else (".", ")")
         # Two lists in a row would be read as one if their markers were the same.

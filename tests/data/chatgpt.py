@@ -35,7 +35,7 @@ def page_html(markdown: str) -> str:
 
 
 def dressed(html: str) -> str:
-    """Plain rendered HTML as the page had it: code blocks with heads, buttons and coloured words."""
+    """Plain rendered HTML as the page had it: heads, buttons and coloured words around code."""
     html = _FENCE.sub(_code_block, html)
     html = html.replace('<a href="', '<a target="_new" href="')
     html = html.replace("<br />", "<br>").replace("<hr />", "<hr>").replace("&quot;", '"')
