@@ -115,6 +115,11 @@ class Terminal:
         if next_command is not None:
             self.note(f"next: {shlex.join(str(part) for part in next_command)}")
 
+    def event(self, status: str, **fields: Any) -> None:
+        """A summary while the work goes on, such as that of a server that is ready."""
+        if self._json:
+            self._print_summary({"status": status, **fields})
+
     def _print_summary(self, summary: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._began, 3)
         head = {"kind": "summary", "version": 1, "command": self.command}
