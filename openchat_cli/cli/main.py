@@ -35,7 +35,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
@@ -91,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
+    settings.name_environment(command)
     found = settings.find(Path.cwd())
     defaults = settings.defaults(found, command) if found else {}
     try:
@@ -99,7 +103,6 @@ def _dispatch(arguments: list[str]) -> int:
             args=arguments,
             prog_name="openchat",
             standalone_mode=False,
-            auto_envvar_prefix="OPENCHAT",
             default_map=defaults,
         )
     except SystemExit as stop:  # completion scripts, and a reader that closed our stdout

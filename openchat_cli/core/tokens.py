@@ -50,11 +50,13 @@ class ChatTokenizer:
         control: Mapping[str, int],
         bos_id: int | None,
         eot_id: int,
+        has_eot: bool = True,
     ) -> None:
         self.encoder = encoder
         self.control = control  # every control token and its id, EOT included
         self.bos_id = bos_id
         self.eot_id = eot_id
+        self.has_eot = has_eot  # whether the folder's own tokeniser has it
         self.vocab_size = 1 + max(eot_id, *_vocab(encoder).values(), *control.values())
 
     def encode(self, text: str) -> list[int]:
@@ -185,10 +187,11 @@ def _with_control_tokens(
             raise InputError(f"{path}: the tokeniser has no {kind.bos}", hint)
         control[kind.bos] = bos_id
     eot_id = control.get(kind.eot, vocab.get(kind.eot))
+    has_eot = eot_id is not None
     if eot_id is None:
         eot_id = 1 + max(*vocab.values(), *control.values())
     control[kind.eot] = eot_id
-    return ChatTokenizer(encoder, control=control, bos_id=bos_id, eot_id=eot_id)
+    return ChatTokenizer(encoder, control=control, bos_id=bos_id, eot_id=eot_id, has_eot=has_eot)
 
 
 def _vocab(encoder: SentencePieceEncoder | ByteLevelEncoder) -> Mapping[str, int]:

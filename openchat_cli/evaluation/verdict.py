@@ -1,0 +1,335 @@
+"""Reading a judge's verdict out of its text: two scores, one rating, or a choice.
+
+Attempts are made in the order of a table, from the most explicit form to the loosest, and the first
+that finds scores within the range wins. What can't be read is None: a score is never made up. Two
+numbers in the middle of a text count only when they are named as scores, since reviews of
+mathematics are full of coordinates, ranges and equations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from openchat_cli.evaluation import verdict_words as words
+
+LOWEST, HIGHEST = 0.0, 10.0
+
+Pair = tuple[float, float]
+Choice = Literal["first", "second", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of the first and the second answer shown, and the attempt that found them."""
+
+    first: float
+    second: float
+    how: str
+
+
+def read_scores(text: str, lowest: float = LOWEST, highest: float = HIGHEST) -> Scores | None:
+    """The two scores of a pairwise review, in the order in which the answers were shown."""
+    review = _Review.of(text)
+    if not review.lines:
+        return None
+    for how, attempt in _ATTEMPTS:
+        for first, second in attempt(review):
+            if lowest <= first <= highest and lowest <= second <= highest:
+                return Scores(first, second, how)
+            if attempt in _FINAL:
+                return None  # scores on another scale: a looser reading would only guess
+        if attempt is _json_pairs and review.raw.lstrip().startswith("{"):
+            return None  # JSON cut off or without scores: what its texts say is no verdict
+    return None
+
+
+def read_rating(text: str, lowest: float = LOWEST, highest: float = HIGHEST) -> float | None:
+    """The rating of a single-answer review ("Rating: [[7]]", {"rating": 7}, "7/10")."""
+    review = _Review.of(text)
+    found = next(_ratings(review), None)
+    return found if found is not None and lowest <= found <= highest else None
+
+
+def read_choice(text: str) -> Choice | None:
+    """The choice of a pairwise review without scores ([[A]], [[B]], [[C]], [[A>>B]], [[A=B]])."""
+    found = re.findall(r"\[\[\s*(A(?:>{1,2}B|=B)?|B(?:>{1,2}A)?|C|tie)\s*\]\]", text, re.IGNORECASE)
+    if not found:
+        return None
+    last = found[-1].upper()
+    if last in ("C", "A=B", "TIE"):
+        return "tie"
+    return "first" if last[0] == "A" else "second"
+
+
+# --- the text ---
+
+_FULL_WIDTH = str.maketrans(
+    "０１２３４５６７８９［］（）：，、／．｜；－＝", "0123456789[]():,,/.|;-="
+)
+_LONG = 40_000  # characters: of a text over twice that, only the two ends are read
+_TAIL = 3  # lines at the end where a bare pair may stand
+
+
+@dataclass(frozen=True, slots=True)
+class _Review:
+    """A review as it came, and its lines with text, free of Markdown's emphasis."""
+
+    raw: str
+    lines: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Review:
+        if len(text) > 2 * _LONG:
+            text = f"{text[:_LONG]}\n{text[-_LONG:]}"
+        # What a reasoning model thinks aloud is not its verdict.
+        raw = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.DOTALL).translate(_FULL_WIDTH)
+        clean = re.sub(r"```\w*$|[*_`]{1,3}|^\s*#+\s", "", raw, flags=re.MULTILINE)
+        return cls(raw, [line.strip() for line in clean.splitlines() if line.strip()])
+
+    @property
+    def edges(self) -> list[str]:
+        """The first line, and the last few with the very last one first."""
+        return [self.lines[0], *self.lines[: -_TAIL - 1 : -1]]
+
+
+def _float(text: str) -> float:
+    return float(text.replace(",", "."))
+
+
+# --- JSON ---
+
+
+def _json_pairs(review: _Review) -> Iterator[Pair]:
+    """{"assistant_1_score": 8, …}, {"scores": [8, 9]}, or [8, 9] where that is the whole text."""
+    for value in _json_values(review.raw):
+        pair = _pair_of(value)
+        if pair is not None:
+            yield pair
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """The text, or its last fence, as one JSON value; then each object in it, from the end."""
+    fences = re.findall(r"```(?:json)?\s*\n(.*?)```\s*\Z", text, re.DOTALL)
+    for whole in (text, *fences):
+        try:
+            yield json.loads(whole)
+        except (ValueError, RecursionError):
+            continue
+    decoder = json.JSONDecoder()
+    starts = [found.start() for found in re.finditer(r"\{", text)]
+    for start in starts[:-50:-1]:
+        try:
+            yield decoder.raw_decode(text, start)[0]
+        except (ValueError, RecursionError):
+            continue
+
+
+# Bare "a" and "b" are left out: objects in code under review have such keys.
+_KEYS = (
+    ("assistant_1_score", "assistant_2_score"),
+    ("assistant_a_score", "assistant_b_score"),
+    ("assistant_1", "assistant_2"),
+    ("assistant1", "assistant2"),
+    ("assistant_a", "assistant_b"),
+    ("score_1", "score_2"),
+    ("score1", "score2"),
+    ("score_a", "score_b"),
+)
+
+
+def _pair_of(value: Any) -> Pair | None:
+    if isinstance(value, list) and len(value) == 2:
+        first, second = _number(value[0]), _number(value[1])
+        return None if first is None or second is None else (first, second)
+    if not isinstance(value, dict):
+        return None
+    by_key = {re.sub(r"[\s-]+", "_", str(key).lower()): item for key, item in value.items()}
+    for one, other in _KEYS:
+        if one in by_key and other in by_key:
+            return _pair_of([by_key[one], by_key[other]])
+    nested = next((key for key in ("scores", "ratings", "score") if key in by_key), None)
+    return None if nested is None else _pair_of(by_key[nested])
+
+
+def _number(value: Any) -> float | None:
+    """A number as JSON may hold it: 8, "8", "8/10", {"score": 8}."""
+    if isinstance(value, dict):
+        return _number(value.get("score", value.get("rating")))
+    if isinstance(value, str):
+        found = words.GRADE.fullmatch(value.strip())
+        return _float(found["grade"]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+# --- pairs on one line ---
+
+
+def _double_brackets(review: _Review) -> Iterator[Pair]:
+    """[[8, 9]] at an edge, or on a line that speaks of scores."""
+    for line in [*review.edges, *filter(words.SCORE.search, review.lines)]:
+        yield from _pairs(words.DOUBLE_BRACKETS, line)
+
+
+def _pair_lines(review: _Review) -> Iterator[Pair]:
+    """A line that is nothing but two numbers, at an edge; with "Scores:" before them, anywhere."""
+    edges = review.edges
+    for line in [*edges, *reversed(review.lines)]:
+        found = next(filter(None, (pattern.match(line) for pattern in words.PAIR_LINES)), None)
+        if found and _names_scores(found["lead"] or "", at_edge=line in edges):
+            yield _float(found["first"]), _float(found["second"])
+
+
+def _names_scores(lead: str, *, at_edge: bool) -> bool:
+    """Whether what stands before two numbers makes them a verdict."""
+    if _of_one(lead):
+        return False
+    if words.SCORE.search(lead):
+        return True
+    return at_edge and (not lead or bool(words.RESULT.search(lead)))
+
+
+def _of_one(lead: str) -> bool:
+    """Whether "Score of Assistant 1: 8,5" names one of the two: then that is one number."""
+    return bool(words.FIRST.search(lead)) != bool(words.SECOND.search(lead))
+
+
+def _last_line_tuple(review: _Review) -> Iterator[Pair]:
+    """ "The final scores are (6, 8)." as the last line, or little more than the tuple."""
+    return _lone_tuple(review.lines[-1])
+
+
+def _edge_tuple(review: _Review) -> Iterator[Pair]:
+    for line in review.edges:
+        yield from _lone_tuple(line)
+
+
+def _lone_tuple(line: str) -> Iterator[Pair]:
+    found = list(_pairs(words.TUPLE, line))
+    if len(found) == 1 and (words.RESULT.search(line) or words.BARE_TUPLE.fullmatch(line)):
+        yield found[0]
+
+
+def _pairs(pattern: re.Pattern[str], text: str) -> Iterator[Pair]:
+    for found in pattern.finditer(text):
+        yield _float(found["first"]), _float(found["second"])
+
+
+# --- tables ---
+
+
+def _tables(review: _Review) -> Iterator[Pair]:
+    """Scores in a Markdown table: one row for each assistant, or one column."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in review.lines
+        if line.count("|") >= 2 or re.fullmatch(r"[^|]+\|[^|]+", line)
+    ]
+    rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
+    if len(rows) >= 2:
+        yield from _by_rows(rows)
+        yield from _by_columns(rows)
+
+
+def _by_rows(rows: list[list[str]]) -> Iterator[Pair]:
+    """| Assistant 1 | 8 |"""
+    column = _summing(rows[0], default=-1)
+    found = [_grade_in(_row_of(rows, who), column) for who in (words.FIRST, words.SECOND)]
+    if found[0] is not None and found[1] is not None:
+        yield found[0], found[1]
+
+
+def _by_columns(rows: list[list[str]]) -> Iterator[Pair]:
+    """| Overall | 8 | 9 | under | Criterion | Assistant 1 | Assistant 2 |"""
+    columns = [
+        next((at for at, cell in enumerate(rows[0]) if who.fullmatch(cell)), None)
+        for who in (words.FIRST, words.SECOND)
+    ]
+    if columns[0] is None or columns[1] is None:
+        return
+    row = rows[_summing([row[0] for row in rows], default=1 if len(rows) == 2 else 0)]
+    first, second = _grade_in(row, columns[0]), _grade_in(row, columns[1])
+    if first is not None and second is not None:
+        yield first, second
+
+
+def _summing(cells: list[str], default: int) -> int:
+    """Where the cell stands that names the overall score."""
+    for pattern in (words.OVERALL, words.SCORE):
+        found = [at for at, cell in enumerate(cells) if pattern.search(cell)]
+        if found:
+            return found[-1]
+    return default if len(cells) == 2 or default >= 0 else 0
+
+
+def _row_of(rows: list[list[str]], who: re.Pattern[str]) -> list[str]:
+    return next((row for row in rows[1:] if who.fullmatch(row[0])), [])
+
+
+def _grade_in(row: list[str], column: int) -> float | None:
+    if not -len(row) <= column < len(row):
+        return None
+    found = words.GRADE.fullmatch(row[column])
+    return _float(found["grade"]) if found else None
+
+
+# --- scores with names ---
+
+
+def _labelled(review: _Review) -> Iterator[Pair]:
+    """ "Assistant 1: 8 … Assistant 2: 9": the last of each."""
+    return _last_of_each("\n".join(review.lines), words.LABELLED)
+
+
+def _score_of(review: _Review) -> Iterator[Pair]:
+    """Whole sentences: "I would give Assistant 1 a score of 8 and Assistant 2 a score of 9"."""
+    text = "\n".join(review.lines)
+    for pattern in words.TOGETHER:
+        yield from reversed(list(_pairs(pattern, text)))
+    for each in (words.SCORE_OF, words.GIVEN):
+        yield from _last_of_each(text, each)
+
+
+def _both(review: _Review) -> Iterator[Pair]:
+    """ "both assistants receive a score of 9"."""
+    for found in reversed(list(words.BOTH.finditer("\n".join(review.lines)))):
+        yield _float(found["grade"]), _float(found["grade"])
+
+
+def _last_of_each(text: str, patterns: tuple[re.Pattern[str], re.Pattern[str]]) -> Iterator[Pair]:
+    found = [list(pattern.finditer(text)) for pattern in patterns]
+    if found[0] and found[1]:
+        yield _float(found[0][-1]["grade"]), _float(found[1][-1]["grade"])
+
+
+_ATTEMPTS: tuple[tuple[str, Callable[[_Review], Iterator[Pair]]], ...] = (
+    ("JSON", _json_pairs),
+    ("[[a, b]]", _double_brackets),
+    ("a line that is a pair", _pair_lines),
+    ("a tuple on the last line", _last_line_tuple),
+    ("a table", _tables),
+    ("labelled", _labelled),
+    ("score of", _score_of),
+    ("both", _both),
+    ("a tuple at an edge", _edge_tuple),
+)
+_FINAL = (_json_pairs, _double_brackets)
+
+
+# --- one rating ---
+
+
+def _ratings(review: _Review) -> Iterator[float]:
+    for value in _json_values(review.raw):
+        rating = _number(value) if isinstance(value, dict) else None
+        if rating is not None:
+            yield rating
+    text = "\n".join(review.lines)
+    for pattern in words.RATINGS:
+        for found in reversed(list(pattern.finditer(text))):
+            yield _float(found["grade"])
