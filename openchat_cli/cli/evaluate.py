@@ -377,6 +377,10 @@ def import_(
     judge: Annotated[
         str, typer.Option(help="Who judged, where the reviews do not say.")
     ] = ImportSettings.judge,
+    reread: Annotated[
+        bool,
+        typer.Option("--reread", help="Read the texts of reviews that have lost their scores."),
+    ] = ImportSettings.reread,
     force: ForceFlag = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -396,6 +400,7 @@ def import_(
             answers=tuple(answers or ()),
             questions=questions,
             judge=judge,
+            reread=reread,
             force=force,
         )
         summary = import_reviews(settings, progress=terminal.progress)
@@ -405,7 +410,7 @@ def import_(
                 "models": len(summary.models),
                 "judgments": summary.judgments,
                 "unreadable": summary.unreadable,
-                "recovered": summary.recovered,
+                "lost": summary.lost,
                 "mended": summary.mended,
                 "skipped": summary.skipped,
             },
