@@ -128,31 +128,17 @@ def _json_values(text: str) -> Iterator[Any]:
             continue
 
 
-# Bare "a" and "b" are left out: objects in code under review have such keys.
-_KEYS = (
-    ("assistant_1_score", "assistant_2_score"),
-    ("assistant_a_score", "assistant_b_score"),
-    ("assistant_1", "assistant_2"),
-    ("assistant1", "assistant2"),
-    ("assistant_a", "assistant_b"),
-    ("score_1", "score_2"),
-    ("score1", "score2"),
-    ("score_a", "score_b"),
-)
-
-
 def _pair_of(value: Any) -> Pair | None:
     if isinstance(value, list) and len(value) == 2:
         first, second = _number(value[0]), _number(value[1])
         return None if first is None or second is None else (first, second)
     if not isinstance(value, dict):
         return None
-    by_key = {re.sub(r"[\s-]+", "_", str(key).lower()): item for key, item in value.items()}
-    for one, other in _KEYS:
-        if one in by_key and other in by_key:
-            return _pair_of([by_key[one], by_key[other]])
-    nested = next((key for key in ("scores", "ratings", "score") if key in by_key), None)
-    return None if nested is None else _pair_of(by_key[nested])
+    by_side = {words.side_of(str(key)): item for key, item in value.items()}
+    for one, other in (("1", "2"), ("a", "b")):
+        if one in by_side and other in by_side:
+            return _pair_of([by_side[one], by_side[other]])
+    return _pair_of(by_side.get("both"))
 
 
 def _number(value: Any) -> float | None:
@@ -171,8 +157,11 @@ def _number(value: Any) -> float | None:
 
 
 def _double_brackets(review: _Review) -> Iterator[Pair]:
-    """[[8, 9]] at an edge, or on a line that speaks of scores."""
-    for line in [*review.edges, *filter(words.SCORE.search, review.lines)]:
+    """[[8, 9]] on a line of its own at an edge, at the very end, or where scores are spoken of."""
+    lines = [line for line in review.edges if words.BARE_DOUBLE.fullmatch(line)]
+    if review.lines[-1].rstrip(" .").endswith("]]"):
+        lines.insert(0, review.lines[-1])
+    for line in [*lines, *filter(words.SCORE.search, reversed(review.lines))]:
         yield from _pairs(words.DOUBLE_BRACKETS, line)
 
 
@@ -239,7 +228,8 @@ def _tables(review: _Review) -> Iterator[Pair]:
 def _by_rows(rows: list[list[str]]) -> Iterator[Pair]:
     """| Assistant 1 | 8 |"""
     column = _summing(rows[0], default=-1)
-    found = [_grade_in(_row_of(rows, who), column) for who in (words.FIRST, words.SECOND)]
+    cells = (words.FIRST_CELL, words.SECOND_CELL)
+    found = [_grade_in(_row_of(rows, who), column) for who in cells]
     if found[0] is not None and found[1] is not None:
         yield found[0], found[1]
 
@@ -248,7 +238,7 @@ def _by_columns(rows: list[list[str]]) -> Iterator[Pair]:
     """| Overall | 8 | 9 | under | Criterion | Assistant 1 | Assistant 2 |"""
     columns = [
         next((at for at, cell in enumerate(rows[0]) if who.fullmatch(cell)), None)
-        for who in (words.FIRST, words.SECOND)
+        for who in (words.FIRST_CELL, words.SECOND_CELL)
     ]
     if columns[0] is None or columns[1] is None:
         return
@@ -286,12 +276,27 @@ def _labelled(review: _Review) -> Iterator[Pair]:
     return _last_of_each("\n".join(review.lines), words.LABELLED)
 
 
+def _under_headings(review: _Review) -> Iterator[Pair]:
+    """ "Assistant 1" as a heading, "Score: 8/10" in the lines below it, and so for the second."""
+    grades: dict[str, str] = {}
+    section = ""
+    for line in review.lines:
+        if words.FIRST_HEADING.fullmatch(line):
+            section = "first"
+        elif words.SECOND_HEADING.fullmatch(line):
+            section = "second"
+        elif section and (found := words.OWN_SCORE.fullmatch(line)):
+            grades[section] = found["grade"]
+    if len(grades) == 2:
+        yield _float(grades["first"]), _float(grades["second"])
+
+
 def _score_of(review: _Review) -> Iterator[Pair]:
     """Whole sentences: "I would give Assistant 1 a score of 8 and Assistant 2 a score of 9"."""
     text = "\n".join(review.lines)
     for pattern in words.TOGETHER:
         yield from reversed(list(_pairs(pattern, text)))
-    for each in (words.SCORE_OF, words.GIVEN):
+    for each in (words.SCORE_OF, words.GIVEN, words.RATED):
         yield from _last_of_each(text, each)
 
 
@@ -314,6 +319,7 @@ _ATTEMPTS: tuple[tuple[str, Callable[[_Review], Iterator[Pair]]], ...] = (
     ("a tuple on the last line", _last_line_tuple),
     ("a table", _tables),
     ("labelled", _labelled),
+    ("under headings", _under_headings),
     ("score of", _score_of),
     ("both", _both),
     ("a tuple at an edge", _edge_tuple),
