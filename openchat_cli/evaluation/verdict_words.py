@@ -9,9 +9,9 @@ _POINTED = r"\d{1,3}(?:\.\d+)?"  # where a comma parts two numbers
 _UNIT = r"(?:\s*/\s*10(?:[.,]0)?|\s+out\s+of\s+10|\s*(?:points?|punkte|puntos|分|点|점))?"
 _GRADE = rf"(?P<grade>{_NUMBER}){_UNIT}"
 _SCORE = (
-    r"(?:(?:\b(?:scor(?:e[sd]?|ing)|ratings?|grades?|marks?|(?:punkt|noten)zahl|punkte"
+    r"(?:(?:(?<![A-Za-z])(?:scor(?:e[sd]?|ing)|ratings?|grades?|marks?|(?:punkt|noten)zahl|punkte"
     r"|bewertung(?:en)?|note[ns]?|puntuaci[oó]n(?:es)?|puntajes?|pontua[cç][aã]o|notas?"
-    r"|оцен(?:ка|ки|ок)|балл(?:ы|ов|а)?)\b)|总分|得分|评分|分数|打分|スコア|評価|得点|점수|평점)"
+    r"|оцен(?:ка|ки|ок)|балл(?:ы|ов|а)?)(?![A-Za-zа-я]))|总分|得分|评分|分数|打分|スコア|評価|得点|점수|평점)"
 )
 _WHO = (
     r"(?:\b(?:assistant|assistente?n?|asistente|modell?|answer|response|réponse|respuesta|antwort"
@@ -28,6 +28,11 @@ def _who(which: str) -> str:
 _ONE, _TWO = _who("1|A|one|一"), _who("2|B|two|二")
 
 
+def to_float(text: str) -> float:
+    """A number as these patterns find it, with a point or a comma."""
+    return float(text.replace(",", "."))
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE | re.MULTILINE)
 
@@ -39,7 +44,7 @@ def _for_each(template: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 FIRST, SECOND = _pattern(_ONE), _pattern(_TWO)
 SCORE = _pattern(_SCORE)
 RESULT = _pattern(
-    rf"{_SCORE}|\boutput(?:\s+(?:tuple|list))?\s*(?::|=|is\b)|\bverdict\b|\bresult\s*:"
+    rf"{_SCORE}|\b(?:output|list|tuple)(?:\s+(?:tuple|list))?\s*(?::|=|is\b)|\bverdict\b|\bresult\s*:"
 )
 OVERALL = _pattern(
     r"\b(?:overall|total|final|gesamt|insgesamt|totale?|итого|среднее)\b|总分|总体|合計|총점"
@@ -116,6 +121,10 @@ LABELLED = _for_each(
 )
 SCORE_OF = _for_each(
     rf"{_SCORE}\s*(?:of|for|to|für|para|de|pour|для)?\s*(?:the\s+)?WHO{_SAYS}[\[(]{{0,2}}{_GRADE}{_ENDS}"
+)
+NUMBERED = tuple(
+    _pattern(rf"{_SCORE}\s*#?\s*(?:{which}){_NOT_MORE}\s*[:=]\s*{_GRADE}{_ENDS}")
+    for which in ("1|A", "2|B")
 )
 GIVEN = _for_each(
     rf"WHO\s+(?:[^\n.\d]{{0,30}}?\s)??(?:an?\s+)?(?:overall\s+|final\s+)?{_SCORE}\s+(?:of|de|von)\s+{_GRADE}{_ENDS}"

@@ -36,6 +36,9 @@ READ = {
     "<think>Maybe 3 4?\n3 4</think>\n\n7 9": (7, 9),
     "Puntuaciones: 6 y 8": (6, 8),
     "The final scores are (6, 8). Assistant 2 performed better.": (6, 8),
+    "Both fine.\n[assistant_1_score, assistant_2_score] = [8, 9]": (8, 9),
+    "Both fine.\nThe JSON list: [7, 8]": (7, 8),
+    "Score A: 8\nScore B: 9": (8, 9),
     # tables
     "| Assistant | Score |\n|---|---|\n| Assistant 1 | 8/10 |\n| Assistant 2 | 9/10 |": (8, 9),
     "| | Assistant 1 | Assistant 2 |\n|:--|--:|--:|\n| Depth | 5 | 6 |\n| **Overall** | 7 | 8 |\n\n"
