@@ -57,10 +57,7 @@ READ = {
     "Assistent 1: 7 Punkte\nAssistent 2: 8,5 Punkte": (7, 8.5),
     "**Model A's score:** 6\n**Model B's score:** 7": (6, 7),
     "Assistant 1 score = [[5]]\nAssistant 2 score = [[6]]": (5, 6),
-    "### Assistant 1\nGood.\n**Score: 8/10**\n\n### Assistant 2 (shorter)\nLess.\n**Score: 7/10**": (
-        8,
-        7,
-    ),
+    "### Assistant 1\n**Score: 8/10**\n\n### Assistant 2 (short)\nLess.\n**Score: 7/10**": (8, 7),
     "助手1得分为8，助手2得分为9。": (8, 9),
     "アシスタント1のスコアは8点です。アシスタント2のスコアは7点です。": (8, 7),
     "Assistant 1 : 8,5/10\nAssistant 2 : 7/10\n\nLe premier est meilleur.": (8.5, 7),
