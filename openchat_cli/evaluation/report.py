@@ -12,10 +12,10 @@ import openchat_cli
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.evaluation.comparison import REFERENCE_JUDGE, Comparison, compare
+from openchat_cli.evaluation.comparison import Comparison, compare
 from openchat_cli.evaluation.figures import Bootstrap, Figure, Figures
 from openchat_cli.evaluation.run_files import AnswerSet, Run, read_run, run_names
-from openchat_cli.evaluation.settings import ReportSettings
+from openchat_cli.evaluation.settings import REFERENCE_JUDGE, ReportSettings
 from openchat_cli.evaluation.statistics import WinRate
 
 COLUMNS = (

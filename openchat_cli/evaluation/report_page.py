@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openchat_cli.core.progress import Task
-from openchat_cli.evaluation.comparison import REFERENCE_JUDGE, Comparison
+from openchat_cli.evaluation.comparison import Comparison
 from openchat_cli.evaluation.figures import VERDICTS, Figure
 from openchat_cli.evaluation.report import (
     ModelFigures,
@@ -16,6 +16,7 @@ from openchat_cli.evaluation.report import (
 )
 from openchat_cli.evaluation.report_questions import question_list
 from openchat_cli.evaluation.run_files import Run
+from openchat_cli.evaluation.settings import REFERENCE_JUDGE
 from openchat_cli.web import charts
 from openchat_cli.web.html import Html, join, tag
 from openchat_cli.web.shell import asset, page

@@ -164,6 +164,12 @@ def test_judges_protocols_and_prompts_are_never_mixed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_failed_call_without_a_prompt_belongs_to_its_judge(tmp_path: Path) -> None:
+    judgments = [judgment("2", status="failed", prompt_hash=""), judgment("1", 8, 4)]
+    row = only(build(write_run(tmp_path, [question("1"), question("2")], judgments)))
+    assert (row["n"], row["excluded"]) == ("1", "1")
+
+
 def test_verdicts_without_scores_count_as_wins_only_where_both_orders_agree(tmp_path: Path) -> None:
     judgments = [
         judgment("1", verdict="win"),
