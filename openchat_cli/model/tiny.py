@@ -142,6 +142,7 @@ def _write_tokenizer(work: Path, tokenizer: dict[str, Any]) -> None:
 
 def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
     import torch
+    from safetensors.torch import save_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
     configuration = LlamaConfig(
@@ -160,5 +161,7 @@ def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(configuration)
-    model.save_pretrained(work)
+    configuration.save_pretrained(work)
+    # Not the model's own save_pretrained, which draws a bar of its own. Tied weights go in once.
+    save_model(model, str(work / "model.safetensors"), metadata={"format": "pt"})
     return sum(parameter.numel() for parameter in model.parameters())
