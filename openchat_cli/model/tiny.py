@@ -142,7 +142,7 @@ def _write_tokenizer(work: Path, tokenizer: dict[str, Any]) -> None:
 
 def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
     import torch
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
     configuration = LlamaConfig(
@@ -162,6 +162,8 @@ def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(configuration)
     configuration.save_pretrained(work)
-    # Not the model's own save_pretrained, which draws a bar of its own. Tied weights go in once.
-    save_model(model, str(work / "model.safetensors"), metadata={"format": "pt"})
+    # Not the model's own save_pretrained, which draws a bar of its own. The output embedding is the
+    # input's: it goes in once.
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if "lm_head" not in name}
+    save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
     return sum(parameter.numel() for parameter in model.parameters())
