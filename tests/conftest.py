@@ -64,3 +64,19 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared/data is not there (real data beside the project)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole `openchat demo`, run once for all slow tests that look at its files."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    ended = subprocess.run(
+        [sys.executable, "-m", "openchat_cli", "demo", str(folder), "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    (folder.parent / "summary.json").write_text(ended.stdout)
+    return folder

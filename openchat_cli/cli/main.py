@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from openchat_cli import __version__
-from openchat_cli.cli import data, demo, evaluate, model, serve, settings, train
+from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
 from openchat_cli.cli.terminal import error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
@@ -35,7 +35,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
@@ -47,6 +50,7 @@ def root(
     """
 
 
+model.app.command("tiny", hidden=True)(tiny.tiny)
 app.add_typer(data.app, name="data", help="Turn raw chats into a training set.")
 app.add_typer(model.app, name="model", help="The model types, and preparing a base model.")
 app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")
@@ -91,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
+    settings.name_environment(command)
     found = settings.find(Path.cwd())
     defaults = settings.defaults(found, command) if found else {}
     try:
@@ -99,7 +104,6 @@ def _dispatch(arguments: list[str]) -> int:
             args=arguments,
             prog_name="openchat",
             standalone_mode=False,
-            auto_envvar_prefix="OPENCHAT",
             default_map=defaults,
         )
     except SystemExit as stop:  # completion scripts, and a reader that closed our stdout

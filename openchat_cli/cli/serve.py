@@ -1,11 +1,302 @@
-"""`openchat serve`."""
+"""`openchat serve` and `openchat chat`."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-def serve() -> None:
-    """…"""
+import typer
+
+from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
+from openchat_cli.cli.terminal import Terminal, error_line
+from openchat_cli.core.errors import MissingExtraError, OpenChatError, UsageError, did_you_mean
+from openchat_cli.core.records import Message
+from openchat_cli.engine.settings import Dtype, EngineSettings
+from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
+from openchat_cli.serving.keys import read_key_file
+from openchat_cli.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from openchat_cli.serving.server import Ready
+
+ModelPathOption = Annotated[
+    Path | None, typer.Option("--model-path", "-m", help="The folder of the model.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+DtypeOption = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")]
+ContextOption = Annotated[
+    int | None, typer.Option(min=1, help="Tokens one conversation may hold, if fewer.")
+]
 
 
-def chat() -> None:
-    """…"""
+def serve(
+    model_path: ModelPathOption = None,
+    model_type: ModelTypeOption = None,
+    model_file: ModelFileOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = ServeSettings.host,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes any free one.")
+    ] = ServeSettings.port,
+    name: Annotated[
+        str | None, typer.Option(help="What clients call the model; its type's name if absent.")
+    ] = None,
+    device: DeviceOption = EngineSettings.device,
+    dtype: DtypeOption = EngineSettings.dtype,
+    context: ContextOption = None,
+    max_slots: Annotated[
+        int, typer.Option(help="Requests answered together.")
+    ] = EngineSettings.max_slots,
+    queue_size: Annotated[
+        int, typer.Option(help="Requests that may wait; more get 429.")
+    ] = EngineSettings.queue_size,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float, typer.Option(help="Share of the GPU's free memory for conversations.")
+    ] = EngineSettings.gpu_memory_utilization,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of a request that names none.")
+    ] = ServeSettings.temperature,
+    top_p: Annotated[
+        float, typer.Option(help="top_p of a request that names none.")
+    ] = ServeSettings.top_p,
+    max_tokens: Annotated[
+        int, typer.Option(help="New tokens of a request that names no limit.")
+    ] = ServeSettings.max_tokens,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="API keys, one a line (or set OPENCHAT_API_KEYS, comma-separated)."),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="Listen on a public address although there are no API keys.")
+    ] = False,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Serve a model with OpenAI's protocol.
+
+    openchat serve --model-path model/
+    openchat serve --model-path model/ --port 0 --json | head -1
+    """
+    with Terminal("serve", json_output=json_, quiet=quiet) as terminal:
+        if model_path is None:
+            raise UsageError("no model to serve", "openchat serve --model-path MODEL")
+        settings = ServeSettings(
+            engine=EngineSettings(
+                model_path=model_path,
+                model_type=model_type,
+                model_file=model_file,
+                device=device,
+                dtype=_dtype(dtype),
+                context=context,
+                max_slots=max_slots,
+                queue_size=queue_size,
+                threads=threads,
+                gpu_memory_utilization=gpu_memory_utilization,
+            ),
+            host=host,
+            port=port,
+            name=name,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            api_keys=_api_keys(api_key_file),
+            allow_unauthenticated=allow_unauthenticated,
+        )
+        _need("openchat serve", "serve", ("uvicorn", "starlette", "torch", "transformers"))
+        from openchat_cli.serving.server import serve as run
+
+        _log_to_stderr(quiet)
+
+        def ready(server: Ready) -> None:
+            _show_ready(terminal, server, keys=bool(settings.api_keys))
+
+        run(settings, progress=terminal.progress, ready=ready)
+
+
+def chat(
+    url: Annotated[
+        str | None, typer.Option(help="A running server, such as http://127.0.0.1:18888/v1.")
+    ] = None,
+    model_path: ModelPathOption = None,
+    model_type: ModelTypeOption = None,
+    model_file: ModelFileOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="The server's model; the first it lists if absent.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
+    device: DeviceOption = EngineSettings.device,
+    dtype: DtypeOption = EngineSettings.dtype,
+    context: ContextOption = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 always takes the likeliest word.")
+    ] = ChatSettings.temperature,
+    top_p: Annotated[float, typer.Option(help="Share of likely words to draw from.")] = (
+        ChatSettings.top_p
+    ),
+    max_tokens: Annotated[
+        int, typer.Option(help="The most tokens in one answer.")
+    ] = ChatSettings.max_tokens,
+    seed: Annotated[int | None, typer.Option(help="Repeat the same answers.")] = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Talk to a model in the terminal; one message a line, an end of input (Ctrl-D) leaves.
+
+    openchat chat --model-path model/
+    echo "Hello" | openchat chat --url http://127.0.0.1:18888/v1
+    """
+    with Terminal("chat", json_output=json_, quiet=quiet, data_on_stdout=True) as terminal:
+        settings = ChatSettings(
+            system=system, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+        )
+        if url is not None and model_path is not None:
+            raise UsageError("--url and --model-path are two models: give one of them")
+        partner: Partner
+        if model_path is None:
+            key = os.environ.get("OPENAI_API_KEY")
+            partner = Remote(url or LOCAL_SERVER, model, settings, api_key=key)
+        else:
+            _need("openchat chat --model-path", "model", ("torch", "transformers"))
+            engine = EngineSettings(
+                model_path=model_path,
+                model_type=model_type,
+                model_file=model_file,
+                device=device,
+                dtype=_dtype(dtype),
+                context=context,
+                max_slots=1,
+            )
+            partner = Local(engine, settings, progress=terminal.progress)
+        with partner:
+            turns = _talk(terminal, partner, settings)
+        terminal.done(counts={"turns": turns})
+
+
+# --- serve ---
+
+
+def _need(what: str, extra: str, packages: Sequence[str]) -> None:
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        raise MissingExtraError(what, extra)
+
+
+def _dtype(name: str) -> Dtype:
+    if name not in get_args(Dtype):
+        raise UsageError(f"no dtype '{name}'", did_you_mean(name, get_args(Dtype)))
+    return cast(Dtype, name)
+
+
+def _api_keys(path: Path | None) -> tuple[str, ...]:
+    listed = os.environ.get("OPENCHAT_API_KEYS", "").split(",")
+    keys = tuple(key.strip() for key in listed if key.strip())
+    return keys if path is None else (*keys, *read_key_file(path))
+
+
+def _log_to_stderr(quiet: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("openchat")
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
+    terminal.event(
+        "ready",
+        url=server.url,
+        model=server.model,
+        context=server.context,
+        slots=server.slots,
+        device=server.device,
+    )
+    body = {"model": server.model, "messages": [{"role": "user", "content": "Hello"}]}
+    curl = ["curl", f"{server.url}/chat/completions", "-H", "Content-Type: application/json"]
+    if keys:
+        curl += ["-H", "Authorization: Bearer $KEY"]
+    shown = shlex.join([*curl, "-d", json.dumps(body)])
+    if keys:
+        shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
+    terminal.note(f"serving  {server.url}")
+    terminal.note(f"model    {server.model}")
+    terminal.note(f"context  {server.context} tokens")
+    terminal.note(f"slots    {server.slots} requests together, on {server.device}")
+    terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
+    terminal.note(f"try      {shown}")
+    terminal.note(f"or       openchat chat --url {server.url}")
+
+
+# --- chat ---
+
+
+def _talk(terminal: Terminal, partner: Partner, settings: ChatSettings) -> int:
+    """Answer line after line until the input ends; gives the number of answers."""
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    start = [] if settings.system is None else [Message("system", settings.system)]
+    messages = list(start)
+    turns = 0
+    if on_terminal:
+        terminal.note(
+            "One message a line. /new begins anew, Ctrl-C stops an answer, Ctrl-D leaves."
+        )
+    for line in _lines(on_terminal):
+        if line == "/new":
+            messages = list(start)
+            continue
+        asked = [*messages, Message("user", line)]
+        try:
+            text = _say(partner.answer(asked), stoppable=on_terminal)
+        except OpenChatError as error:
+            if not on_terminal:
+                raise
+            error_line(error)
+            continue
+        messages = [*asked, Message("assistant", text)]
+        turns += 1
+    return turns
+
+
+def _lines(on_terminal: bool) -> Iterator[str]:
+    """What the user says, without blank lines."""
+    if on_terminal:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # importing it gives input() its line editing
+    while True:
+        if on_terminal:
+            try:
+                line = input("> ")
+            except EOFError:
+                print()
+                return
+        else:
+            line = sys.stdin.readline()
+            if not line:
+                return
+        if line.strip():
+            yield line.strip()
+
+
+def _say(pieces: Iterator[str], *, stoppable: bool) -> str:
+    """Print an answer as it comes; on a terminal Ctrl-C ends it and keeps what was said."""
+    said: list[str] = []
+    try:
+        for piece in pieces:
+            said.append(piece)
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        if not stoppable:
+            raise
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+    print(flush=True)
+    return "".join(said)

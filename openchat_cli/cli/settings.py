@@ -18,6 +18,26 @@ from openchat_cli.core.errors import UsageError, did_you_mean
 FILE_NAME = "openchat.toml"
 
 
+def option_name(param: Any) -> str:
+    """An option's name as a person types it, without dashes before it; an argument's own name."""
+    long = [name for name in param.opts if name.startswith("--")]
+    return long[0].removeprefix("--") if long else str(param.name)
+
+
+def name_environment(command: Any, at: tuple[str, ...] = ("openchat",)) -> None:
+    """Give every option of the command tree its variable, such as OPENCHAT_DATA_CLEAN_WORKERS.
+
+    Typer's own prefix would take the Python name, which differs where that is a keyword. The
+    variables stay out of the help pages: the rule is one line, the list would be pages.
+    """
+    for name, child in getattr(command, "commands", {}).items():
+        name_environment(child, (*at, name))
+    for param in command.params:
+        if param.param_type_name == "option" and not param.is_eager:
+            param.envvar = "_".join((*at, option_name(param))).replace("-", "_").upper()
+            param.show_envvar = False
+
+
 def find(start: Path) -> Path | None:
     """The nearest openchat.toml in `start` or a folder above it."""
     for folder in (start, *start.parents):
@@ -46,15 +66,15 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
     if commands is not None:
         known = dict(commands)
     else:
-        known = {param.name: param for param in command.params}
+        known = {option_name(param): param.name for param in command.params}
     found: dict[str, Any] = {}
     for key, value in table.items():
-        name = key if commands is not None else key.replace("-", "_")
+        name = key if commands is not None else key.replace("_", "-")
         if name not in known:
             kind = "command" if commands is not None else "option"
             raise UsageError(f"{where} has no {kind} '{key}'", did_you_mean(key, known))
         if commands is not None:
             found[name] = _of_command(path, (*at, name), value, known[name])
         else:
-            found[name] = value
+            found[known[name]] = value
     return found

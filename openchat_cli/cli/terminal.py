@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from openchat_cli.core.errors import OpenChatError
 from openchat_cli.core.progress import SILENT, Progress, Task
@@ -79,6 +80,12 @@ class Terminal:
         if not self._quiet:
             self._console.print(message, markup=False, soft_wrap=True)
 
+    def heading(self, title: str) -> None:
+        """Begin a part of long work, on stderr."""
+        if not self._quiet:
+            self._console.print()
+            self._console.rule(Text(title, style="bold"), align="left")
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for the user, on stderr."""
         if not self._quiet:
@@ -114,6 +121,11 @@ class Terminal:
             self.note(f"wrote {path}")
         if next_command is not None:
             self.note(f"next: {shlex.join(str(part) for part in next_command)}")
+
+    def event(self, status: str, **fields: Any) -> None:
+        """A summary while the work goes on, such as that of a server that is ready."""
+        if self._json:
+            self._print_summary({"status": status, **fields})
 
     def _print_summary(self, summary: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._began, 3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from openchat_cli.core import jsonl
+from openchat_cli.core import jsonl, original
 from openchat_cli.core.errors import InputError
 
 VERSION = 1
@@ -65,6 +65,14 @@ def _number(row: Row, name: str, default: float | None = None) -> float | None:
     return float(value)
 
 
+def _first_object(row: Row, name: str) -> Row:
+    value = row.get(name)
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        raise _MalformedError(f"'{name}' must be a list of objects")
+    first: Row = value[0]
+    return first
+
+
 def _object(row: Row, name: str) -> Row | None:
     value = row.get(name)
     if value is not None and not isinstance(value, dict):
@@ -83,6 +91,11 @@ class _Record:
     @classmethod
     def from_row(cls, row: Row) -> Self:
         raise NotImplementedError  # every record below has its own
+
+    @classmethod
+    def all_from_row(cls, row: Row) -> tuple[Self, ...]:
+        """What one row holds: itself, but for the shapes of others that put several into one."""
+        return (cls.from_row(row),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +239,8 @@ class Answer(_Record):
     def from_row(cls, row: Row) -> Self:
         if "turns" in row:
             turns = _texts(row, "turns")
+        elif "choices" in row:
+            turns = _texts(_first_object(row, "choices"), "turns")  # FastChat's MT-bench
         else:
             # FastChat: text, model_id; the original OpenChat: answer or text, answer_model.
             turns = (_text(row, "answer" if "answer" in row else "text"),)
@@ -302,6 +317,12 @@ class Judgment(_Record):
             created=_text(row, "created", ""),
         )
 
+    @classmethod
+    def all_from_row(cls, row: Row) -> tuple[Self, ...]:
+        """The judgment; from a result of the original OpenChat the two that it holds."""
+        rows = original.judgment_rows(row) if original.is_result(row) else [row]
+        return tuple(cls.from_row(one) for one in rows)
+
 
 RecordT = TypeVar("RecordT", bound=_Record)
 
@@ -316,12 +337,20 @@ def read(path: Path, record: type[RecordT]) -> Iterator[RecordT]:
     for number, row in jsonl.read_rows(path):
         _check_kind(path, row, record.kind)
         try:
-            yield record.from_row(row)
+            yield from record.all_from_row(row)
         except _MalformedError as error:
             if not seen and "kind" not in row:
                 raise _wrong_file(path, "rows of another shape", record.kind) from error
             raise InputError(f"{path}:{number}: {error} in this {record.kind} row") from None
         seen = True
+
+
+def parse(where: str, row: Row, record: type[RecordT]) -> tuple[RecordT, ...]:
+    """The records of one row that is at hand; InputError with `where` for a malformed one."""
+    try:
+        return record.all_from_row(row)
+    except _MalformedError as error:
+        raise InputError(f"{where}: {error} in this {record.kind} row") from None
 
 
 def write(path: Path, records: Iterable[_Record]) -> int:

@@ -6,6 +6,7 @@ A row of the user's own comes from a TOML file (`--model-file`):
     extends = "openchat"        # a built-in type whose values are taken where the file is silent
     base = "someone/some-model"
     context = 4096
+    bos = ""                    # no token at the beginning
     [my-model.roles]
     user = "Question: "
     assistant = "Answer: "
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from openchat_cli.core.errors import InputError, UsageError, did_you_mean
 
@@ -55,7 +56,7 @@ class ModelType:
 
     name: str
     title: str
-    architecture: Literal["llama", "gpt_bigcode"]
+    architecture: str  # as transformers calls it in config.json ("model_type")
     base: str  # hub name of the model that `model prepare` starts from
     released: str  # hub name of the fine-tuned weights
     license: str  # of the weights, which is not this project's
@@ -133,6 +134,8 @@ def load(path: Path) -> dict[str, ModelType]:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error})") from None
+    for name in tables.keys() & built_in():
+        raise UsageError(f"{path}: [{name}] is a built-in type", "give yours a name of its own")
     return {name: _from_table(path, name, table) for name, table in tables.items()}
 
 
@@ -173,9 +176,31 @@ def _from_values(where: str, name: str, start: ModelType, given: dict[str, Any])
         values["roles"] = MappingProxyType(roles)
     if "aliases" in values:
         values["aliases"] = tuple(values["aliases"])
+    bos = values.pop("bos", start.bos)
+    if bos is not None and not isinstance(bos, str):
+        raise UsageError(f"{where}.bos must be of type str")
     fresh = {"name": name, "title": name, "aliases": (), "recipe": recipe}
     made: ModelType = _replace(where, start, fresh | values)
+    made = dataclasses.replace(made, bos=bos or None)
+    _check(where, made)
     return made
+
+
+def _check(where: str, kind: ModelType) -> None:
+    """Refuse values that no later code could work with."""
+    if kind.context < 1:
+        raise UsageError(f"{where}.context must be at least 1 token")
+    if not kind.eot or kind.eot == kind.bos:
+        raise UsageError(f"{where}.eot must be a token of its own")
+    if not all(isinstance(text, str) for text in kind.roles.values()):
+        raise UsageError(f"{where}.roles must be texts")
+    for row in (kind, kind.recipe):
+        for item in dataclasses.fields(row):
+            choices = get_args(get_type_hints(type(row))[item.name])
+            value = getattr(row, item.name)
+            if choices and all(isinstance(one, str) for one in choices) and value not in choices:
+                listing = did_you_mean(str(value), choices)
+                raise UsageError(f"{where}.{item.name} can't be {value!r}", listing)
 
 
 def _replace(where: str, start: Any, values: Any) -> Any:
@@ -186,7 +211,7 @@ def _replace(where: str, start: Any, values: Any) -> Any:
         if key not in known:
             raise UsageError(f"{where} has no setting '{key}'", did_you_mean(key, known))
         before = getattr(start, key)
-        fits = isinstance(value, type(before)) or before is None
+        fits = isinstance(value, type(before))
         if isinstance(before, float) and isinstance(value, int) and not isinstance(value, bool):
             fits = True
         if not fits or (isinstance(value, bool) and not isinstance(before, bool)):

@@ -50,11 +50,13 @@ class ChatTokenizer:
         control: Mapping[str, int],
         bos_id: int | None,
         eot_id: int,
+        has_eot: bool = True,
     ) -> None:
         self.encoder = encoder
         self.control = control  # every control token and its id, EOT included
         self.bos_id = bos_id
         self.eot_id = eot_id
+        self.has_eot = has_eot  # whether the folder's own tokeniser has it
         self.vocab_size = 1 + max(eot_id, *_vocab(encoder).values(), *control.values())
 
     def encode(self, text: str) -> list[int]:
@@ -176,7 +178,8 @@ def _with_control_tokens(
     vocab = _vocab(encoder)
     control = {token: index for token, index in added.items() if not token.isspace()}
     if isinstance(encoder, SentencePieceEncoder):
-        control |= {token: vocab[token] for token in encoder.pieces.control}
+        silent = encoder.pieces.control | {encoder.pieces.unknown}
+        control |= {token: vocab[token] for token in silent}
     bos_id = None
     if kind.bos is not None:
         bos_id = control.get(kind.bos, vocab.get(kind.bos))
@@ -185,10 +188,11 @@ def _with_control_tokens(
             raise InputError(f"{path}: the tokeniser has no {kind.bos}", hint)
         control[kind.bos] = bos_id
     eot_id = control.get(kind.eot, vocab.get(kind.eot))
+    has_eot = eot_id is not None
     if eot_id is None:
         eot_id = 1 + max(*vocab.values(), *control.values())
     control[kind.eot] = eot_id
-    return ChatTokenizer(encoder, control=control, bos_id=bos_id, eot_id=eot_id)
+    return ChatTokenizer(encoder, control=control, bos_id=bos_id, eot_id=eot_id, has_eot=has_eot)
 
 
 def _vocab(encoder: SentencePieceEncoder | ByteLevelEncoder) -> Mapping[str, int]:
@@ -197,8 +201,11 @@ def _vocab(encoder: SentencePieceEncoder | ByteLevelEncoder) -> Mapping[str, int
 
 def _check(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> None:
     """Refuse a tokeniser in which text can become a control token, or that lost what it had."""
+    encoder = tokenizer.encoder
+    merges = encoder.pieces.merges if isinstance(encoder, SentencePieceEncoder) else encoder.merges
+    spelt = {left + right for left, right in merges}
     for token, index in tokenizer.control.items():
-        if index in tokenizer.encode(token):
+        if token in spelt or index in tokenizer.encode(token):
             raise InputError(f"{path}: {token} written in a text would become the control token")
     manifest = read_manifest(path)
     if manifest is None:

@@ -1,0 +1,103 @@
+"""What a request to the engine gives back (no torch here)."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from openchat_cli.core.errors import InputError, OpenChatError
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class EngineError(OpenChatError):
+    """The engine has stopped and answers nothing any more."""
+
+
+class QueueFullError(OpenChatError):
+    """As many requests wait as may; try again later."""
+
+
+class ContextLengthError(InputError):
+    """The prompt leaves no room for an answer."""
+
+    def __init__(self, prompt_tokens: int, context: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens, the context is {context}",
+            hint="shorten the conversation",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context = context
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished answer.
+
+    `finish_reason`: "stop" (end of turn, a stop string or a stop token), "length", "abort"
+    (cancelled) or "error", which `error` explains. `token_ids` is all that was sampled, so the
+    end-of-turn token too; `text` leaves that out, and anything from a stop string on.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one step added; the last one of an answer carries the whole completion."""
+
+    text: str
+    completion: Completion | None = None
+
+
+Deliver = Callable[[list[tuple["Generation", Delta]]], None]
+
+
+class Generation:
+    """A request under way: iterate for its deltas, or wait for the whole with `result`.
+
+    One consumer only. When the request was submitted with a `deliver` of its own, the deltas go
+    there and nowhere else.
+    """
+
+    def __init__(self, prompt_tokens: int, wake: Callable[[], None]) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.cancelled = False
+        self._wake = wake
+        self._deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
+        self._completion: Completion | None = None
+
+    def __iter__(self) -> Iterator[Delta]:
+        while self._completion is None:
+            delta = self._deltas.get()
+            self._completion = delta.completion
+            yield delta
+
+    def result(self) -> Completion:
+        """Wait for the end."""
+        for _ in self:
+            pass
+        assert self._completion is not None
+        return self._completion
+
+    def cancel(self) -> None:
+        """Give the slot back within one step; the answer ends with "abort" unless it is over."""
+        self.cancelled = True
+        self._wake()
+
+    def put(self, delta: Delta) -> None:
+        """Hand over a delta (the engine's side)."""
+        self._deltas.put(delta)
+
+
+def deliver_to_iterators(batch: list[tuple[Generation, Delta]]) -> None:
+    """The default delivery: into each generation's own queue."""
+    for generation, delta in batch:
+        generation.put(delta)

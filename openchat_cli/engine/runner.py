@@ -1,0 +1,110 @@
+"""Forward passes over the slots: prompts in, logits of the next tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from openchat_cli.core.errors import UsageError
+from openchat_cli.engine.cache import DecodeStep, PrefillStep, SlotCache, Span
+
+# Decoders whose layers all attend to everything before, with one cache entry a layer: what the
+# slots and masks here are right for.
+ARCHITECTURES = ("llama", "gpt_bigcode", "mistral")
+
+
+class Runner:
+    """A causal language model and its slots.
+
+    `slots` requests of up to `context` tokens fit; on CUDA `slots` is cut to what `memory` (a share
+    of the free device memory) holds. `vocab_size` cuts the logits to the tokeniser's ids, since
+    models pad their vocabulary. Call it inside `torch.inference_mode()`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        slots: int,
+        context: int,
+        vocab_size: int,
+        memory: float = 0.9,
+    ) -> None:
+        config = model.config
+        if config.model_type not in ARCHITECTURES:
+            hint = f"it runs {', '.join(ARCHITECTURES)}"
+            raise UsageError(f"the engine can't run a {config.model_type} model", hint)
+        window = getattr(config, "sliding_window", None)
+        if window is not None and window < context:
+            # Attending further back than the model was made for would be silently wrong.
+            hint = f"set the context to {window}"
+            raise UsageError(f"the model attends to the last {window} tokens only", hint)
+        self.model = model
+        self.context = context
+        self.device = model.device
+        self.vocab_size = vocab_size
+        heads, size = _key_value_shape(config)
+        layers = config.num_hidden_layers
+        slot_bytes = 2 * layers * heads * context * size * model.dtype.itemsize
+        self.slots = _fitting(slots, slot_bytes, self.device, memory)
+        shape = (self.slots, heads, context, size)
+        self._cache = SlotCache([shape] * layers, model.dtype, self.device)
+        untyped: Any = model
+        self._head = untyped.get_output_embeddings()
+
+    def prefill(self, spans: Sequence[Span]) -> Tensor:
+        """Read prompt parts; gives the logits [spans, vocab] after the last token of each."""
+        step = PrefillStep(spans, self.device)
+        return self._logits(self._hidden(step)[0, step.last])
+
+    def decode(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        """Append one token to each of the first slots, which hold `lengths` tokens; gives the
+        logits [rows, vocab] of what follows.
+        """
+        step = DecodeStep(tokens, lengths, self.context, self.device)
+        return self._logits(self._hidden(step)[:, 0])
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Move a slot's first `length` positions to another slot."""
+        self._cache.move(source, target, length)
+
+    def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
+        self._cache.step = step
+        hidden: Tensor = self.model.base_model(
+            input_ids=step.input_ids,
+            attention_mask=step.mask,
+            position_ids=step.position_ids,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self._head(hidden)
+        return logits[:, : self.vocab_size]
+
+
+def _key_value_shape(config: Any) -> tuple[int, int]:
+    """(heads, size of one) of what a layer caches."""
+    queries = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // queries
+    if config.model_type == "gpt_bigcode":
+        return (1 if config.multi_query else queries), size
+    return config.num_key_value_heads, size
+
+
+def _fitting(slots: int, slot_bytes: int, device: torch.device, memory: float) -> int:
+    if device.type != "cuda":
+        return slots
+    free, _ = torch.cuda.mem_get_info(device)
+    fit = int(free * memory) // slot_bytes
+    if fit < 1:
+        hint = "a shorter --context, or a smaller model, needs less"
+        gib = 2**30
+        message = f"one request needs {slot_bytes / gib:.1f} GiB, {free / gib:.1f} GiB are free"
+        raise UsageError(message, hint)
+    return min(slots, fit)

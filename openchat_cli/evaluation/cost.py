@@ -1,0 +1,177 @@
+"""What judging costs, told before it is spent and without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from openchat_cli.core.client import CallError, Chat, Reply
+from openchat_cli.core.errors import UsageError
+from openchat_cli.core.jsonl import Journal
+
+PRICES_OF = "2025-08"  # when the table below was written down
+# US dollars for a million prompt tokens and a million completion tokens, OpenAI's list prices.
+_PRICES: Mapping[str, tuple[float, float]] = {
+    "gpt-5": (1.25, 10.0),
+    "gpt-5-mini": (0.25, 2.0),
+    "gpt-5-nano": (0.05, 0.4),
+    "gpt-4.1": (2.0, 8.0),
+    "gpt-4.1-mini": (0.4, 1.6),
+    "gpt-4.1-nano": (0.1, 0.4),
+    "gpt-4o": (2.5, 10.0),
+    "gpt-4o-mini": (0.15, 0.6),
+    "o3": (2.0, 8.0),
+    "o4-mini": (1.1, 4.4),
+    "gpt-4-turbo": (10.0, 30.0),
+    "gpt-4": (30.0, 60.0),
+    "gpt-3.5-turbo": (0.5, 1.5),
+}
+_PER_MESSAGE = 4  # tokens that chat formats add to each message, and 3 to a reply
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for one token."""
+
+    prompt: float
+    completion: float
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """US dollars."""
+        return prompt_tokens * self.prompt + completion_tokens * self.completion
+
+
+def price_of(model: str) -> Price | None:
+    """The list price of a model, also of its dated snapshots; None where the table lacks it."""
+    found = _PRICES.get(re.sub(r"-(?:\d{4}-\d\d-\d\d|\d{4}|latest)$", "", model))
+    return None if found is None else Price(found[0] / 1e6, found[1] / 1e6)
+
+
+class BudgetError(CallError):
+    """A call was not made because the budget does not reach for it."""
+
+
+class Purse:
+    """What a model's calls in a run have cost, and whether the budget reaches for the next.
+
+    Calls under way are counted at the most they may cost until they are back. Raises UsageError
+    for a budget where the model's price is not known.
+    """
+
+    def __init__(
+        self, model: str, max_tokens: int, budget: float | None, journal: Journal | None
+    ) -> None:
+        self.price = price_of(model)
+        if budget is not None and self.price is None:
+            known = ", ".join(_PRICES)
+            raise UsageError(f"--budget: no price is known for '{model}'", f"known: {known}")
+        self._count, self.counted_by = token_counter(model)
+        self._max_tokens = max_tokens
+        self._budget = budget
+        self._held = 0.0
+        self._holders = 0
+        rows = journal.rows.values() if journal else ()
+        usages = [row["usage"] for row in rows if row.get("usage")]
+        self.spent = sum(self._cost(usage) for usage in usages)
+
+    def prompt_tokens(self, chat: Chat) -> float:
+        """The tokens of a request, by the counter at hand."""
+        texts = [message["content"] for message in chat.messages]
+        return 3 + sum(_PER_MESSAGE + self._count(text) for text in texts)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, chat: Chat) -> AsyncIterator[None]:
+        """Make sure of the money for one call; BudgetError where there is not enough."""
+        if self._budget is None or self.price is None:
+            yield
+            return
+        most = self.price.of(self.prompt_tokens(chat), self._max_tokens)
+        while self.spent + self._held + most > self._budget:
+            if not self._holders:  # nothing under way that could turn out cheaper
+                raise BudgetError(f"not asked: the budget of ${self._budget:g} is used up")
+            await asyncio.sleep(0.05)
+        self._held += most
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._held -= most
+            self._holders -= 1
+
+    def spend(self, chat: Chat, reply: Reply) -> None:
+        """Count what a call cost."""
+        estimate = {
+            "prompt_tokens": round(self.prompt_tokens(chat)),
+            "completion_tokens": round(self._count(reply.text)),
+        }
+        self.spent += self._cost(reply.usage or estimate)
+
+    def _cost(self, usage: Mapping[str, int]) -> float:
+        if self.price is None:
+            return 0.0
+        return self.price.of(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+
+
+def token_counter(model: str) -> tuple[Callable[[str], float], str]:
+    """How to count a model's tokens here, and the name of the way.
+
+    tiktoken downloads its vocabulary on first use, so it counts only where that is on the disk
+    already; else an estimate by words.
+    """
+    name = "cl100k_base" if re.match(r"gpt-4(?:$|-)|gpt-3\.5", model) else "o200k_base"
+    if _cached(name):
+        import tiktoken
+
+        encoding = tiktoken.get_encoding(name)
+        return lambda text: len(encoding.encode(text, disallowed_special=())), f"tiktoken {name}"
+    other = 1.15 if name == "cl100k_base" else 0.75
+    return lambda text: estimate_tokens(text, other), "an estimate"
+
+
+def _cached(name: str) -> bool:
+    """Whether tiktoken has a vocabulary at hand (its own rule for the place and the name)."""
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
+    if folder == "":
+        return False
+    place = Path(folder) if folder else Path(tempfile.gettempdir()) / "data-gym-cache"
+    url = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+    return (place / hashlib.sha1(url.encode()).hexdigest()).is_file()
+
+
+# Runs of letters, digits, punctuation, line ends, and other scripts' characters one by one.
+_PIECES = re.compile(
+    r"(?P<word>[A-Za-z]+)|(?P<digits>\d{1,3})|(?P<break>\s*\n\s*)|(?P<gap>\s+)"
+    r"|(?P<sign>[!-/:-@\[-`{-~]+)|(?P<letters>[\u00c0-\u024f\u0370-\u06ff]+)|(?P<other>.)"
+)
+
+
+def estimate_tokens(text: str, other: float = 0.75) -> float:
+    """About how many tokens a text has for OpenAI's models, without their vocabularies.
+
+    `other` is what an East Asian character takes: 0.75 in o200k_base, 1.15 in cl100k_base.
+    Words of up to nine letters are mostly one token, longer ones a few. Measured against the
+    vocabularies themselves on answers, reviews and conversations: see docs/evaluation.md.
+    """
+    total = 0.0
+    for found in _PIECES.finditer(text):
+        kind, size = found.lastgroup, found.end() - found.start()
+        if kind == "word":
+            total += 1 if size <= 9 else 1 + (size - 8) * 0.12
+        elif kind == "sign":
+            total += 0.6 + 0.25 * size
+        elif kind == "letters":
+            total += max(1.0, size / 2.6)
+        elif kind == "gap":
+            total += 0 if size == 1 else 1
+        elif kind == "other":
+            total += other
+        else:
+            total += 1
+    return total

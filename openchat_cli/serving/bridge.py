@@ -1,0 +1,98 @@
+"""Between the engine's thread and the event loop: one wake-up of the loop for each engine step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from openchat_cli.engine.engine import Engine
+from openchat_cli.engine.generation import Completion, Delta, Generation
+from openchat_cli.engine.settings import SamplingParams
+
+
+class ClientGoneError(Exception):
+    """The client hung up; there is nobody to answer."""
+
+
+class Answers:
+    """The answers to one request, as they come.
+
+    Iterate for (choice, text, completion or None). Text that has piled up while the reader was
+    busy comes joined.
+    """
+
+    def __init__(self) -> None:
+        self._ready: dict[int, tuple[list[str], Completion | None]] = {}
+        self._changed = asyncio.Event()
+        self._gone = False
+        self.generations: list[Generation] = []
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, str, Completion | None]]:
+        open_choices = len(self.generations)
+        while open_choices:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._gone:
+                raise ClientGoneError
+            ready, self._ready = self._ready, {}
+            for choice, (texts, completion) in ready.items():
+                open_choices -= completion is not None
+                yield choice, "".join(texts), completion
+
+    async def completions(self) -> list[Completion]:
+        """All answers, whole."""
+        found = {choice: whole async for choice, _, whole in self if whole is not None}
+        return [found[choice] for choice in range(len(found))]
+
+    def add(self, choice: int, delta: Delta) -> None:
+        """Take a delta (on the loop's thread)."""
+        texts, _ = self._ready.get(choice, ([], None))
+        texts.append(delta.text)
+        self._ready[choice] = (texts, delta.completion)
+        self._changed.set()
+
+    def client_gone(self) -> None:
+        """Give the slots back and end the iteration with ClientGoneError."""
+        self._gone = True
+        self.cancel()
+        self._changed.set()
+
+    def cancel(self) -> None:
+        """Give back the slots of what is still under way."""
+        for generation in self.generations:
+            generation.cancel()
+
+
+class Bridge:
+    """Submits to the engine from the event loop and brings its deltas back."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._readers: dict[Generation, tuple[Answers, int]] = {}
+
+    def submit(self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> Answers:
+        """Ask for all the answers of one request; raises as Engine.submit, and then asks for none.
+
+        Runs on the loop's thread, so nothing is delivered before all of them are known.
+        """
+        answers = Answers()
+        try:
+            for choice, (prompt, wanted) in enumerate(zip(prompts, params, strict=True)):
+                generation = self.engine.submit(prompt, wanted, deliver=self._deliver)
+                self._readers[generation] = (answers, choice)
+                answers.generations.append(generation)
+        except BaseException:
+            answers.cancel()
+            raise
+        return answers
+
+    def _deliver(self, batch: list[tuple[Generation, Delta]]) -> None:
+        self._loop.call_soon_threadsafe(self._hand_out, batch)
+
+    def _hand_out(self, batch: list[tuple[Generation, Delta]]) -> None:
+        for generation, delta in batch:
+            answers, choice = self._readers[generation]
+            answers.add(choice, delta)
+            if delta.completion is not None:
+                del self._readers[generation]

@@ -1,0 +1,229 @@
+"""`openchat serve`: listen, load the model, answer until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.app import Service
+
+_WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
+_KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close them
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What to tell once requests are answered."""
+
+    url: str  # as clients want it, with /v1
+    model: str
+    context: int  # tokens
+    slots: int
+    device: str
+
+
+Load = Callable[[], "Engine"]
+
+
+def serve(
+    settings: ServeSettings,
+    *,
+    progress: Progress = SILENT,
+    ready: Callable[[Ready], None] = lambda _: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, which then go on to whoever handled them before.
+
+    The first signal lets answers under way finish for `shutdown_seconds`, a second one does not.
+    Raises OpenChatError where the port is taken, the model can't be loaded or the engine stops.
+    """
+    with listen(settings.host, settings.port) as listener:
+        asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
+
+
+@contextlib.contextmanager
+def background(
+    settings: ServeSettings, *, progress: Progress = SILENT, load: Load | None = None
+) -> Iterator[Ready]:
+    """Serve from a thread of this process while the block runs; `load` brings another engine.
+
+    Raises what `serve` raises.
+    """
+    known: queue.SimpleQueue[Ready | BaseException] = queue.SimpleQueue()
+    server = Server(settings, progress=progress, ready=known.put, load=load)
+
+    def run() -> None:
+        try:
+            with listen(settings.host, settings.port) as listener:
+                asyncio.run(server.run(listener))
+        except BaseException as error:
+            known.put(error)
+
+    thread = threading.Thread(target=run, name="serve", daemon=True)
+    thread.start()
+    first = known.get()
+    if isinstance(first, BaseException):
+        raise first
+    try:
+        yield first
+    finally:
+        server.stop()
+        thread.join()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; OpenChatError where that can't be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        # Listening at once makes a taken port known now, not when the model is loaded.
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        hint = "another program listens there; choose another --port, or 0 for any free one"
+        message = f"can't listen on {host}:{port} ({reason})"
+        raise OpenChatError(message, hint if "in use" in reason else None) from None
+    return listener
+
+
+class Server:
+    """One run of the server."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        *,
+        progress: Progress,
+        ready: Callable[[Ready], None],
+        load: Load | None = None,
+    ) -> None:
+        from openchat_cli.serving.app import Service
+
+        self._settings = settings
+        self._progress = progress
+        self._ready = ready
+        self._load_engine = load or self._load_from_folder
+        self._service = Service(settings)
+        self._uvicorn = _uvicorn_server(self._service, settings.shutdown_seconds)
+        self._engine: Engine | None = None
+        self._failure: Exception | None = None
+
+    def stop(self) -> None:
+        """Let answers under way finish, then end (from any thread)."""
+        self._uvicorn.should_exit = True
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve on a listening socket until a signal comes or `stop` is called."""
+        work = asyncio.create_task(self._load_and_watch(listener))
+        try:
+            await self._uvicorn.serve(sockets=[listener])
+        finally:
+            work.cancel()
+            if self._engine is not None:
+                self._engine.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _load_and_watch(self, listener: socket.socket) -> None:
+        try:
+            await self._load(listener)
+            while self._engine is not None and self._engine.failure is None:
+                await asyncio.sleep(_WATCH_SECONDS)
+            assert self._engine is not None
+            self._failure = OpenChatError(self._engine.failure or "the engine stopped")
+        except Exception as error:
+            self._failure = error
+        self.stop()
+
+    async def _load(self, listener: socket.socket) -> None:
+        from openchat_cli.serving.bridge import Bridge
+
+        engine = self._engine = await _in_daemon_thread(self._load_engine)
+        self._service.start(Bridge(engine))
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self._ready(
+            Ready(
+                url=f"http://{shown}:{port}/v1",
+                model=self._service.model,
+                context=engine.context,
+                slots=engine.slots,
+                device=engine.device,
+            )
+        )
+
+    def _load_from_folder(self) -> Engine:
+        from openchat_cli.engine.engine import Engine
+
+        return Engine.load(self._settings.engine, progress=self._progress)
+
+
+async def _in_daemon_thread(work: Callable[[], Engine]) -> Engine:
+    """Run `work` in a thread that the process need not wait for when a signal comes."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Engine] = loop.create_future()
+
+    def settle(engine: Engine | None, error: Exception | None) -> None:
+        if outcome.cancelled():
+            if engine is not None:
+                engine.close()
+        elif error is not None:
+            outcome.set_exception(error)
+        elif engine is not None:
+            outcome.set_result(engine)
+
+    def run() -> None:
+        engine: Engine | None = None
+        failure: Exception | None = None
+        try:
+            engine = work()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, engine, failure)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await outcome
+
+
+def _uvicorn_server(service: Service, shutdown_seconds: int) -> uvicorn.Server:
+    import uvicorn
+
+    from openchat_cli.serving.app import create_app
+
+    config = uvicorn.Config(
+        create_app(service),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=shutdown_seconds,
+    )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:  # the second signal, whichever it is
+                self.force_exit = True
+            super().handle_exit(sig, frame)
+
+    return Server(config)

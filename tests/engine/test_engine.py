@@ -1,0 +1,289 @@
+"""The engine against plain forward passes, under load, and when things fail."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from openchat_cli.core.errors import InputError
+from openchat_cli.engine.engine import Engine
+from openchat_cli.engine.generation import (
+    ContextLengthError,
+    Delta,
+    EngineError,
+    Generation,
+    QueueFullError,
+)
+from openchat_cli.engine.settings import SamplingParams
+from tests.engine import tiny
+
+GREEDY = SamplingParams(temperature=0, max_tokens=24)
+
+
+def prompts(count: int, *, longest: int = 60, seed: int = 1) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [
+        [tiny.BOS, *(rng.randrange(256) for _ in range(rng.randint(1, longest)))]
+        for _ in range(count)
+    ]
+
+
+MODELS = {
+    "llama": tiny.llama,
+    "bigcode": tiny.bigcode,
+    "bigcode-multi-head": lambda: tiny.bigcode(multi_query=False),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_greedy_answers_equal_plain_forward_passes_whatever_the_load(name: str) -> None:
+    model = MODELS[name]()
+    asked = prompts(14)
+    wanted = [tiny.reference(model, prompt, 24) for prompt in asked]
+    # 20 prompt tokens a step: prompts are cut into parts and packed with one another.
+    with tiny.engine(model, slots=5, prefill_tokens=20) as engine:
+        alone = [list(engine.submit(prompt, GREEDY).result().token_ids) for prompt in asked]
+        together = engine.complete(asked, [GREEDY] * len(asked))
+    assert alone == wanted
+    assert [list(completion.token_ids) for completion in together] == wanted
+
+
+def test_answers_of_many_lengths_leave_no_trace_in_each_other() -> None:
+    model = tiny.llama(seed=3)
+    rng = random.Random(5)
+    asked = prompts(40, longest=120, seed=2)
+    params = [SamplingParams(temperature=0, max_tokens=rng.randint(1, 40)) for _ in asked]
+    with tiny.engine(model, slots=6, prefill_tokens=64) as engine:
+        got = engine.complete(asked, params)
+    for prompt, wanted, completion in zip(asked, params, got, strict=True):
+        expected = tiny.reference(model, prompt, wanted.max_tokens)
+        assert list(completion.token_ids) == expected
+        assert completion.prompt_tokens == len(prompt)
+        assert completion.completion_tokens == len(expected)
+        assert completion.finish_reason == ("stop" if expected[-1] == tiny.EOT else "length")
+
+
+def test_a_seed_repeats_alone_and_in_company() -> None:
+    params = SamplingParams(temperature=1.3, top_p=0.95, seed=11, max_tokens=30)
+    asked = prompts(9)
+    with tiny.engine(slots=8) as engine:
+        alone = engine.submit(asked[0], params).result()
+        crowd = engine.complete(asked, [params] + [SamplingParams(max_tokens=30)] * 8)
+        other = engine.submit(asked[0], SamplingParams(temperature=1.3, seed=12)).result()
+    assert crowd[0].token_ids == alone.token_ids
+    assert other.token_ids[:30] != alone.token_ids
+
+
+def test_deltas_add_up_to_the_text() -> None:
+    with tiny.engine() as engine:
+        generation = engine.submit(prompts(1)[0], SamplingParams(seed=1, max_tokens=60))
+        deltas = list(generation)
+    completion = deltas[-1].completion
+    assert completion is not None
+    assert "".join(delta.text for delta in deltas) == completion.text
+    plain = [token for token in completion.token_ids if token != tiny.EOT]
+    assert completion.text == tiny.ByteTokenizer().decode(plain)
+
+
+def test_a_stop_string_ends_the_answer_before_it() -> None:
+    # A bias makes the model say "a", and "b" once "a" is punished enough: aaabab….
+    bias = {ord("a"): 100.0, ord("b"): 99.5}
+    params = SamplingParams(
+        temperature=0, logit_bias=bias, frequency_penalty=0.2, stop=("bab", "aba"), max_tokens=50
+    )
+    with tiny.engine(tiny.llama(spread=0.02)) as engine:
+        deltas = list(engine.submit([tiny.BOS, 65], params))
+        unstopped = engine.submit(
+            [tiny.BOS, 65],
+            SamplingParams(temperature=0, logit_bias=bias, frequency_penalty=0.2, max_tokens=50),
+        ).result()
+    completion = deltas[-1].completion
+    assert completion is not None
+    assert completion.finish_reason == "stop"
+    assert "bab" in unstopped.text
+    first = min(unstopped.text.find("bab"), unstopped.text.find("aba"))
+    assert completion.text == unstopped.text[:first]
+    assert "".join(delta.text for delta in deltas) == completion.text
+
+
+def test_a_stop_token_ends_the_answer() -> None:
+    params = SamplingParams(temperature=0, logit_bias={65: 100.0}, stop_token_ids=(65,))
+    with tiny.engine(tiny.llama(spread=0.02)) as engine:
+        completion = engine.submit([tiny.BOS], params).result()
+    assert (completion.text, completion.finish_reason) == ("", "stop")
+
+
+def test_the_context_ends_an_answer() -> None:
+    never_stop = SamplingParams(temperature=0, logit_bias={65: 100.0}, max_tokens=10_000)
+    with tiny.engine(tiny.llama(spread=0.02), context=100) as engine:
+        completion = engine.submit([tiny.BOS] * 90, never_stop).result()
+        assert (completion.completion_tokens, completion.finish_reason) == (10, "length")
+        with pytest.raises(ContextLengthError):
+            engine.submit([tiny.BOS] * 100, never_stop)
+
+
+@pytest.mark.parametrize("prompt", [[], [-1], [tiny.VOCAB]])
+def test_prompts_that_no_model_could_read_are_refused(prompt: list[int]) -> None:
+    with tiny.engine() as engine, pytest.raises(InputError):
+        engine.submit(prompt, GREEDY)
+
+
+def slow(model: Any, seconds: float) -> Any:
+    """The model, taking its time."""
+    forward = model.base_model.forward
+
+    def waiting(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(seconds)
+        return forward(*args, **kwargs)
+
+    model.base_model.forward = waiting
+    return model
+
+
+LONG = SamplingParams(temperature=0, max_tokens=200, logit_bias={65: 100.0})
+
+
+def until(condition: Any, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.005)
+
+
+def test_cancelling_frees_the_slot_within_a_step() -> None:
+    with tiny.engine(slow(tiny.llama(spread=0.02), 0.02), slots=1) as engine:
+        first = engine.submit([tiny.BOS], LONG)
+        next(iter(first))
+        waiting = engine.submit([tiny.BOS], LONG)
+        second = engine.submit([tiny.BOS], SamplingParams(temperature=0, max_tokens=1))
+        began = time.monotonic()
+        waiting.cancel()
+        first.cancel()
+        assert second.result().completion_tokens == 1
+        assert time.monotonic() - began < 1
+        assert first.result().finish_reason == "abort"
+        assert waiting.result().finish_reason == "abort"
+        assert engine.load_now().answering == 0
+
+
+def test_the_queue_is_bounded() -> None:
+    with tiny.engine(slow(tiny.llama(spread=0.02), 0.02), slots=1, queue_size=2) as engine:
+        running = [engine.submit([tiny.BOS], LONG)]
+        until(lambda: engine.load_now().answering == 1)
+        running += [engine.submit([tiny.BOS], LONG) for _ in range(2)]
+        with pytest.raises(QueueFullError):
+            engine.submit([tiny.BOS], LONG)
+        for generation in running:
+            generation.cancel()
+
+
+class Fragile(tiny.ByteTokenizer):
+    """Fails at one token."""
+
+    def token_bytes(self, token: int) -> bytes:
+        if token == 7:
+            raise ValueError("no such piece")
+        return super().token_bytes(token)
+
+
+def test_a_failing_request_fails_alone() -> None:
+    cursed = SamplingParams(temperature=0, max_tokens=30, logit_bias={7: 100.0})
+    model = tiny.llama(spread=0.02)
+    with tiny.engine(model, tokenizer=Fragile()) as engine:
+        good = SamplingParams(temperature=0, max_tokens=30, logit_bias={7: -100.0})
+        results = engine.complete([[tiny.BOS, 1]] * 3, [good, cursed, good])
+        again = engine.submit([tiny.BOS, 1], good).result()
+    assert [result.finish_reason == "error" for result in results] == [False, True, False]
+    assert "no such piece" in (results[1].error or "")
+    assert results[0].token_ids == results[2].token_ids == again.token_ids
+
+
+def breaking(model: Any, when: Any) -> Any:
+    """The model, raising where `when(input_ids)`."""
+    forward = model.base_model.forward
+
+    def raising(*args: Any, **kwargs: Any) -> Any:
+        if when(kwargs["input_ids"]):
+            raise RuntimeError("out of memory")
+        return forward(*args, **kwargs)
+
+    model.base_model.forward = raising
+    return model
+
+
+def test_a_prompt_that_breaks_the_forward_pass_fails_alone() -> None:
+    model = breaking(tiny.llama(), lambda ids: bool((ids == 9).any()) and ids.shape[1] > 1)
+    params = SamplingParams(temperature=0, max_tokens=5, logit_bias={9: -100.0})
+    asked = [[tiny.BOS, 1, 2], [tiny.BOS, 9, 3], [tiny.BOS, 4, 5]]
+    with tiny.engine(model) as engine:
+        results = engine.complete(asked, [params] * 3)
+        alone = engine.submit(asked[2], params).result()
+    assert [result.error is None for result in results] == [True, False, True]
+    assert results[2].token_ids == alone.token_ids
+
+
+def test_a_crash_answers_everyone_and_says_so() -> None:
+    calls: list[int] = []
+
+    def third_decode(ids: Any) -> bool:
+        calls.append(ids.shape[1])
+        return calls.count(1) == 3
+
+    with tiny.engine(breaking(tiny.llama(spread=0.02), third_decode), slots=2) as engine:
+        running = [engine.submit([tiny.BOS, 65], LONG) for _ in range(4)]
+        results = [generation.result() for generation in running]
+        assert [result.finish_reason for result in results] == ["error"] * 4
+        assert "out of memory" in (results[0].error or "")
+        assert engine.failure is not None
+        with pytest.raises(EngineError):
+            engine.submit([tiny.BOS], LONG)
+
+
+def test_weights_that_give_no_numbers_fail_the_request() -> None:
+    model = tiny.llama()
+    model.get_output_embeddings().weight.data.fill_(float("nan"))
+    with tiny.engine(model) as engine:
+        completion = engine.submit([tiny.BOS, 65], GREEDY).result()
+        assert completion.finish_reason == "error"
+        assert engine.failure is None
+
+
+def test_closing_ends_what_runs() -> None:
+    engine: Engine = tiny.engine(slow(tiny.llama(spread=0.02), 0.02))
+    generation = engine.submit([tiny.BOS], LONG)
+    next(iter(generation))
+    engine.close()
+    assert generation.result().finish_reason == "abort"
+
+
+def test_deltas_are_delivered_once_a_step_for_all() -> None:
+    batches: list[list[tuple[Generation, Delta]]] = []
+    over = threading.Event()
+
+    def deliver(batch: Sequence[tuple[Generation, Delta]]) -> None:
+        batches.append(list(batch))
+        if sum(delta.completion is not None for one in batches for _, delta in one) == 3:
+            over.set()
+
+    params = SamplingParams(temperature=0, logit_bias={65: 100.0}, max_tokens=20)
+    with tiny.engine(tiny.llama(spread=0.02)) as engine:
+        for _ in range(3):
+            engine.submit([tiny.BOS, 66], params, deliver=deliver)
+        assert over.wait(10)
+    # 3 answers of 20 tokens: about 20 deliveries, never one for each token.
+    assert len(batches) <= 24
+
+
+def test_a_deliverer_that_is_gone_frees_its_slots() -> None:
+    def gone(batch: object) -> None:
+        raise RuntimeError("event loop is closed")
+
+    with tiny.engine(slow(tiny.llama(spread=0.02), 0.01)) as engine:
+        engine.submit([tiny.BOS], LONG, deliver=gone)
+        until(lambda: engine.load_now().answering == 0)
+        assert engine.submit([tiny.BOS], GREEDY).result().error is None
