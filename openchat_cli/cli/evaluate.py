@@ -350,13 +350,15 @@ def report(
     openchat eval report run/
     openchat eval report run-1/ run-2/ --out both/ --json | jq .counts
     """
-    from openchat_cli.evaluation.report import COLUMNS, build_report
+    from openchat_cli.evaluation.report import CATEGORY_COLUMNS, COLUMNS, build_report
 
     with Terminal("eval report", json_output=json_, quiet=quiet) as terminal:
         settings = ReportSettings(tuple(runs), out, bootstrap, seed, force)
         summary = build_report(settings, progress=terminal.progress)
         if not json_:
             terminal.data_table("", COLUMNS, summary.rows)
+            if summary.category_rows:
+                terminal.data_table("", CATEGORY_COLUMNS, summary.category_rows)
         for note in summary.notes:
             terminal.note(note)
         terminal.done(outputs=summary.outputs, counts=summary.counts)

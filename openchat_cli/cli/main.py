@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from openchat_cli import __version__
-from openchat_cli.cli import data, demo, evaluate, model, serve, settings, train
+from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
 from openchat_cli.cli.terminal import error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
@@ -50,6 +50,7 @@ def root(
     """
 
 
+model.app.command("tiny", hidden=True)(tiny.tiny)
 app.add_typer(data.app, name="data", help="Turn raw chats into a training set.")
 app.add_typer(model.app, name="model", help="The model types, and preparing a base model.")
 app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")

@@ -167,7 +167,9 @@ def _needs_empty_line(last: str, kind: str) -> bool:
     """Whether the second block would be taken for a part of the first one, even in a tight list."""
     if kind == "paragraph":
         return last not in ("heading", "code", "rule")
-    return last == kind and last in ("quote", "table")
+    if kind == "table":
+        return last not in ("paragraph", "heading", "code", "rule")
+    return last == kind == "quote"
 
 
 def _empty_line(prefix: str) -> str:

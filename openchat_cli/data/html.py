@@ -192,7 +192,7 @@ class _Converter:
     def field(self, tag: str) -> None:
         """A task list's box."""
         if attribute(tag, "type") == "checkbox":
-            self.inline.markup("[x] " if "checked" in tag.replace("checkbox", "") else "[ ] ")
+            self.inline.box(checked="checked" in tag.replace("checkbox", ""))
 
     def skip(self, tag: str) -> None:
         """Buttons and drawings: nothing of them is the message's text."""
@@ -206,7 +206,7 @@ class _Converter:
         if found is None:
             return
         begin, end = found
-        stop = next((k for k in range(begin + 1, end, 2) if self.parts[k] == "</annotation>"), end)
+        stop = next((k for k in range(begin + 2, end, 2) if self.parts[k] == "</annotation>"), end)
         tex = decode("".join(self.parts[begin + 1 : stop : 2])).strip(SPACE)
         self.at = end + 1
         display = "display" in tag or "block" in tag
@@ -234,10 +234,10 @@ class _Converter:
             elif tag.startswith(start):
                 depth += 1
                 if depth > _DEEPEST_MATH:
-                    return None
+                    break
             elif begin is None and tag.startswith("<annotation") and "tex" in tag:
                 begin = place
-        self._absent.add("annotation")  # not ended: none of those that follow is
+        self._absent.add("annotation")  # not ended, and nor is any that follows
         return None
 
     # --- tables ---

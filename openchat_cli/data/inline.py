@@ -15,6 +15,7 @@ from openchat_cli.data import marks
 
 SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
 HARD_BREAK = "  \n"
+_BOXES = ("[ ] ", "[x] ")
 
 Emphasis = Literal["strong", "em", "del"]
 _DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
@@ -66,7 +67,7 @@ class Inline:
             text = _BREAKS.sub("\n", text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
-        if not pieces or pieces[-1][-1:] == "\n":
+        if not pieces or pieces[-1][-1:] == "\n" or pieces[-1] in _BOXES:
             text = text.lstrip(SPACE)
         if not text:
             return
@@ -87,6 +88,10 @@ class Inline:
         """An image; its description is plain text."""
         text = re.sub(r"([\\\[\]`*_<&])", r"\\\1", " ".join(description.split()))
         self.markup(f"![{text}]({marks.link_target(source, title)})")
+
+    def box(self, *, checked: bool) -> None:
+        """The box of a task."""
+        self.markup(_BOXES[checked])
 
     def line_break(self) -> None:
         """`<br>`."""
@@ -194,7 +199,7 @@ class Inline:
     def take(self) -> str:
         """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
         text, places = self._joined()
-        return marks.with_backslashes(text, places | marks.line_starts(text))
+        return marks.with_backslashes(text, places | marks.line_starts(text, places))
 
     def take_line(self) -> str:
         """The same on one line, for a heading."""
@@ -236,26 +241,29 @@ class Inline:
         if not (marks.opens(before, first) and marks.closes(last, after)):
             pieces[mark.start] = f"{lead}<{mark.kind}>"
             pieces[mark.end] = f"</{mark.kind}>"
-        elif mark.kind == "em" and self._inside_strong(mark) and not after.isalnum():
+        elif mark.kind == "em" and self._meets_strong(mark) and not _is_word(before, after):
             pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
 
-    def _inside_strong(self, mark: _Mark) -> bool:
+    def _meets_strong(self, mark: _Mark) -> bool:
+        """Whether its stars would run into those of a strong around it, before it or after it."""
+        before, after = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
         return any(
-            outer.kind == "strong"
-            and outer.start < mark.start
-            and mark.end < outer.end
-            and not any(self._pieces[outer.start + 1 : mark.start])
-            for outer in self._closed
+            other.kind == "strong" and (before in (other.start, other.end) or after == other.start)
+            for other in self._closed
         )
+
+    def _neighbour(self, index: int, step: int) -> int:
+        """The nearest piece on one side that is not empty; out of range at the edge."""
+        index += step
+        while 0 <= index < len(self._pieces) and not self._pieces[index]:
+            index += step
+        return index
 
     def _char(self, index: int, step: int) -> str:
         """The character next to a piece on one side; "" at the edge of the block."""
-        index += step
-        while 0 <= index < len(self._pieces):
-            if piece := self._pieces[index]:
-                return piece[0 if step > 0 else -1]
-            index += step
-        return ""
+        index = self._neighbour(index, step)
+        inside = 0 <= index < len(self._pieces)
+        return self._pieces[index][0 if step > 0 else -1] if inside else ""
 
     def _places(self, text: str) -> set[int]:
         if not self._literal and all(mark.kind != "link" for mark in self._closed):
@@ -276,6 +284,11 @@ class Inline:
         used = {self._pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
         literal = sorted(set(self._literal))
         return marks.escapes(text, ranges(literal), used, ranges(brackets))
+
+
+def _is_word(*chars: str) -> bool:
+    """Whether one of them is a letter or digit: beside it `_` is no delimiter."""
+    return any(char.isalnum() for char in chars)
 
 
 def _pairs(text: str) -> bool:

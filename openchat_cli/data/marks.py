@@ -17,7 +17,7 @@ _TICKS = re.compile(r"`+")
 _SPECIAL = re.compile(r"\\|&|<|`+|\*+|_+|~~+|\]\(")
 _ENTITY = re.compile(r"&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|([A-Za-z][A-Za-z0-9]{1,31}));")
 _LINK_TAIL = re.compile(
-    r"\]\(\s*+(?:<[^<>\n]*+>|(?:[^\s()\\<]|\\.|\([^\s()]*+\))*+)"
+    r"\]\(\s*+(?:<[^<>\n]*+>|(?!<)(?:[^\s()\\]|\\.|\([^\s()]*+\))*+)"
     r"(?:\s++(?:\"[^\"]*+\"|'[^']*+'|\([^()]*+\)))?+\s*+\)"
 )
 _ATTRIBUTE = r"\s++[A-Za-z_:][\w.:-]*+(?:\s*+=\s*+(?:[^\s\"'=<>`]++|'[^']*+'|\"[^\"]*+\"))?+"
@@ -151,17 +151,23 @@ def _ticks(text: str, literal: list[re.Match[str]]) -> set[int]:
     later: set[int] = set()
     waiting = list(literal)
     for run in reversed(list(_TICKS.finditer(text))):
-        inside: list[re.Match[str]] = []
+        length = run.end() - run.start()
+        if waiting and waiting[-1].span() == run.span():
+            waiting.pop()
+            if length in later:
+                found.update(range(run.start(), run.end()))
+                later.add(1)
+            else:
+                later.add(length)
+            continue
+        # The run is markup, or markup that touches literal back-ticks.
         while waiting and waiting[-1].start() >= run.start():
-            inside.append(waiting.pop())
-        alone = len(inside) == 1 and inside[0].span() == run.span()
-        if inside and (not alone or len(run[0]) in later):
-            for match in inside:
-                found.update(range(match.start(), match.end()))
-        else:
-            later.add(len(run[0]))
-        if inside and not alone:
-            later.add(len(run[0]) - sum(len(match[0]) for match in inside))
+            match = waiting.pop()
+            found.update(range(match.start(), match.end()))
+            length -= match.end() - match.start()
+            # An escaped run is single back-ticks to a code span that is already open.
+            later.add(1)
+        later.add(length)
     return found
 
 
@@ -181,8 +187,11 @@ def _delimiters(text: str, runs: list[re.Match[str]], *, mixed: bool) -> set[int
     return found
 
 
-def line_starts(text: str) -> set[int]:
-    """Where a line of a paragraph would be read as the start of another block."""
+def line_starts(text: str, places: set[int]) -> set[int]:
+    """Where a line of a paragraph would be read as the start of another block.
+
+    `places` have their backslash already.
+    """
     found: set[int] = set()
     if text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text)):
         return found
@@ -195,7 +204,12 @@ def line_starts(text: str) -> set[int]:
         elif match["underline"] is not None:
             if start:
                 found.add(start)
-        elif match["definition"] is None or start == 0:
+        elif match["definition"] is not None:
+            found |= {start} if start == 0 else set()
+        elif match[0][0] in "`~":
+            # What is left of the run must not pair with a later one.
+            found |= set(range(start, match.end()))
+        elif places.isdisjoint(range(start, match.end())):
             found.add(start)
     return found
 

@@ -34,6 +34,11 @@ def page_html(markdown: str) -> str:
     return dressed(reader().render(markdown))
 
 
+def paragraph(text: str) -> str:
+    """Plain text as one paragraph of HTML."""
+    return f"<p>{escape(text, quote=False)}</p>\n"
+
+
 def dressed(html: str) -> str:
     """Plain rendered HTML as the page had it: heads, buttons and coloured words around code."""
     html = _FENCE.sub(_code_block, html)
