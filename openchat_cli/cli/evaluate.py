@@ -346,13 +346,15 @@ def report(
     openchat eval report run/
     openchat eval report run-1/ run-2/ --out both/ --json | jq .counts
     """
-    from openchat_cli.evaluation.report import COLUMNS, build_report
+    from openchat_cli.evaluation.report import CATEGORY_COLUMNS, COLUMNS, build_report
 
     with Terminal("eval report", json_output=json_, quiet=quiet) as terminal:
         settings = ReportSettings(tuple(runs), out, bootstrap, seed, force)
         summary = build_report(settings, progress=terminal.progress)
         if not json_:
             terminal.data_table("", COLUMNS, summary.rows)
+            if summary.category_rows:
+                terminal.data_table("", CATEGORY_COLUMNS, summary.category_rows)
         for note in summary.notes:
             terminal.note(note)
         terminal.done(outputs=summary.outputs, counts=summary.counts)
@@ -375,6 +377,10 @@ def import_(
     judge: Annotated[
         str, typer.Option(help="Who judged, where the reviews do not say.")
     ] = ImportSettings.judge,
+    reread: Annotated[
+        bool,
+        typer.Option("--reread", help="Read the texts of reviews that have lost their scores."),
+    ] = ImportSettings.reread,
     force: ForceFlag = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -394,6 +400,7 @@ def import_(
             answers=tuple(answers or ()),
             questions=questions,
             judge=judge,
+            reread=reread,
             force=force,
         )
         summary = import_reviews(settings, progress=terminal.progress)
@@ -403,7 +410,7 @@ def import_(
                 "models": len(summary.models),
                 "judgments": summary.judgments,
                 "unreadable": summary.unreadable,
-                "recovered": summary.recovered,
+                "lost": summary.lost,
                 "mended": summary.mended,
                 "skipped": summary.skipped,
             },

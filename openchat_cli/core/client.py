@@ -154,7 +154,8 @@ class Client:
                 "usage": reply.usage,
                 "created": reply.created,
             }
-            self._journal.append(row)
+            # In a thread, so that a slow disk holds up this call only; one write is one whole line.
+            await asyncio.to_thread(self._journal.append, row)
         return reply
 
     async def _deliver(self, chat: Chat) -> Reply:

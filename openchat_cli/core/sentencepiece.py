@@ -42,11 +42,6 @@ class Pieces:
     dummy_prefix: bool = True
     fold_spaces: bool = False
 
-    @property
-    def has_bytes(self) -> bool:
-        """Whether a character without a piece is spelt as its UTF-8 bytes."""
-        return all(piece in self.vocab for piece in BYTE_PIECES)
-
 
 # --- reading tokenizer.model ---
 
@@ -97,8 +92,8 @@ def _refuse_other_kinds(
     trainer: Mapping[int, Any],
     normalizer: Mapping[int, Any],
 ) -> None:
-    if not any(kind == _UNKNOWN for _, _, kind in pieces):
-        raise InputError(f"{path}: not a whole SentencePiece model (no unknown piece)")
+    if not trainer or not any(kind == _UNKNOWN for _, _, kind in pieces):
+        raise InputError(f"{path}: not a whole SentencePiece model")
     reason = None
     special = [piece for piece, _, kind in pieces if kind in (_USER_DEFINED, _UNUSED)]
     if trainer.get(3, 1) != _BPE:
@@ -109,6 +104,8 @@ def _refuse_other_kinds(
         reason = "keeps spaces unescaped"
     elif trainer.get(24, 0):
         reason = "puts the space after the word"
+    elif sum(kind == _BYTE for _, _, kind in pieces) != 256:
+        reason = "has no byte pieces: characters that it lacks would be lost"
     elif special:
         reason = f"has user-defined or unused pieces, such as {special[0]!r}"
     if reason is not None:
@@ -201,7 +198,7 @@ class SentencePieceEncoder:
                 merges=list(self.pieces.merges),
                 unk_token=self.pieces.unknown,
                 fuse_unk=True,
-                byte_fallback=self.pieces.has_bytes,
+                byte_fallback=True,
             )
         )
 
@@ -252,8 +249,7 @@ class SentencePieceEncoder:
             if piece not in silent:
                 table[token] = piece.replace(SPACE, " ").encode()
         for value, piece in enumerate(BYTE_PIECES):
-            if piece in self.pieces.vocab:
-                table[self.pieces.vocab[piece]] = bytes([value])
+            table[self.pieces.vocab[piece]] = bytes([value])
         return table
 
 

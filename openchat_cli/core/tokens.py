@@ -178,7 +178,8 @@ def _with_control_tokens(
     vocab = _vocab(encoder)
     control = {token: index for token, index in added.items() if not token.isspace()}
     if isinstance(encoder, SentencePieceEncoder):
-        control |= {token: vocab[token] for token in encoder.pieces.control}
+        silent = encoder.pieces.control | {encoder.pieces.unknown}
+        control |= {token: vocab[token] for token in silent}
     bos_id = None
     if kind.bos is not None:
         bos_id = control.get(kind.bos, vocab.get(kind.bos))
@@ -200,8 +201,11 @@ def _vocab(encoder: SentencePieceEncoder | ByteLevelEncoder) -> Mapping[str, int
 
 def _check(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> None:
     """Refuse a tokeniser in which text can become a control token, or that lost what it had."""
+    encoder = tokenizer.encoder
+    merges = encoder.pieces.merges if isinstance(encoder, SentencePieceEncoder) else encoder.merges
+    spelt = {left + right for left, right in merges}
     for token, index in tokenizer.control.items():
-        if index in tokenizer.encode(token):
+        if token in spelt or index in tokenizer.encode(token):
             raise InputError(f"{path}: {token} written in a text would become the control token")
     manifest = read_manifest(path)
     if manifest is None:

@@ -18,7 +18,7 @@ from typing import Protocol, Self
 import torch
 
 from openchat_cli.core import templates
-from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.registry import ModelType
 from openchat_cli.engine.cache import Span
@@ -139,8 +139,9 @@ class Engine:
         `deliver` is called from the engine's thread, once a step, with the deltas of all requests
         that were submitted with the same one; it must not block.
 
-        Raises InputError for an empty prompt or ids that the model lacks, ContextLengthError,
-        QueueFullError, and EngineError where the engine has stopped.
+        Raises InputError for an empty prompt or ids that the model lacks, UsageError for params
+        with such ids, ContextLengthError, QueueFullError, and EngineError where the engine has
+        stopped.
         """
         ids = self._checked(prompt, params)
         generation = Generation(len(ids), self._wake)
@@ -154,7 +155,9 @@ class Engine:
         with self._signal:
             if self._closing or self.failure is not None:
                 raise EngineError(self.failure or "the engine is closed")
-            if len(self._arrived) + len(self._scheduler.waiting) >= self._queue_size:
+            # All of them, since those that just arrived may yet find a free slot.
+            held = len(self._arrived) + len(self._scheduler.waiting) + len(self._scheduler.rows)
+            if held >= self.slots + self._queue_size:
                 raise QueueFullError(f"{self._queue_size} requests are waiting already")
             self._arrived.append(row)
             self._signal.notify()
@@ -230,9 +233,12 @@ class Engine:
             raise InputError("the prompt is empty")
         if len(ids) >= self.context:
             raise ContextLengthError(len(ids), self.context)
-        for token in (min(ids), max(ids), *params.logit_bias, *params.stop_token_ids):
+        for token in (min(ids), max(ids)):
             if not 0 <= token < size:
                 raise InputError(f"token id {token} is not one of the model's {size}")
+        for token in (*params.logit_bias, *params.stop_token_ids):
+            if not 0 <= token < size:
+                raise UsageError(f"token id {token} is not one of the model's {size}")
         return ids
 
     def _wake(self) -> None:

@@ -23,7 +23,8 @@ from openchat_cli.core.records import Answer, Message, Question
 from openchat_cli.evaluation.settings import LocalModel, Sampling
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Completion, Engine
+    from openchat_cli.engine.engine import Engine
+    from openchat_cli.engine.generation import Completion
 
 Done = Callable[[Answer], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 from openchat_cli.engine.generation import ContextLengthError, EngineError, QueueFullError
 
 _TYPES = {
@@ -70,4 +70,6 @@ def from_engine(error: OpenChatError, param: str) -> ApiError:
         return ApiError(503, error.message, code="engine_stopped")
     if isinstance(error, InputError):
         return invalid(error.message, param)
+    if isinstance(error, UsageError):
+        return invalid(error.message, None)
     return ApiError(500, error.message)

@@ -198,7 +198,7 @@ def _logit_bias(value: Json) -> dict[int, float] | None:
     for key in table:
         if not (key.isascii() and key.isdecimal() and len(key) < 12):
             raise fields.invalid_value("logit_bias", "its keys must be token ids")
-        bias = fields.number(table, key, -100, 100)
+        bias = fields.number({"logit_bias": table[key]}, "logit_bias", -100, 100)
         if bias is not None:
             found[int(key)] = bias
     return found

@@ -202,6 +202,9 @@ class _Trainer:
             config=config,
             dist_init_required=False,
         )
+        if own is not None and run.dtype == "bf16" and engine.zero_optimization_stage() == 0:
+            # DeepSpeed has taken a step of zeros here, which would count in the bias correction.
+            own.state.clear()
         return engine
 
     # --- one step ---

@@ -1,0 +1,229 @@
+"""The protocol on the wire: exact streams, error bodies, refused and ignored fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from openchat_cli.serving.server import Ready
+
+CHAT = "/v1/chat/completions"
+HELLO = {"model": "openchat", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def events(text: str) -> list[Any]:
+    assert text.endswith("\n\n")
+    lines = text.removesuffix("\n\n").split("\n\n")
+    assert all(line.startswith("data: ") for line in lines)
+    datas = [line.removeprefix("data: ") for line in lines]
+    return [data if data == "[DONE]" else json.loads(data) for data in datas]
+
+
+def test_a_stream_to_the_letter(http: httpx2.Client) -> None:
+    usage = {"stream_options": {"include_usage": True}}
+    got = http.post(CHAT, json={**HELLO, "stream": True, **usage, "max_tokens": 4, "seed": 2})
+    assert got.status_code == 200
+    assert got.headers["content-type"].startswith("text/event-stream")
+    *chunks, last, done = events(got.text)
+    assert done == "[DONE]"
+    for chunk in [*chunks, last]:
+        assert chunk["object"] == "chat.completion.chunk"
+        assert isinstance(chunk["created"], int)
+        assert chunk["model"] == "openchat"
+        assert chunk["id"].startswith("chatcmpl-")
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert all(chunk["usage"] is None for chunk in chunks)
+    reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert reasons[-1] in ("stop", "length")
+    assert set(reasons[:-1]) <= {None}
+    assert chunks[-1]["choices"][0]["delta"] == {}
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] <= 4
+
+
+def test_no_usage_chunk_unless_asked(http: httpx2.Client) -> None:
+    got = http.post(CHAT, json={**HELLO, "stream": True, "max_tokens": 2})
+    *chunks, done = events(got.text)
+    assert done == "[DONE]"
+    assert all("usage" not in chunk and chunk["choices"] for chunk in chunks)
+
+
+def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
+    got = http.post(CHAT, json={**HELLO, "max_tokens": 3, "seed": 1}).json()
+    assert got["object"] == "chat.completion"
+    choice = got["choices"][0]
+    assert choice["message"].keys() == {"role", "content", "refusal"}
+    assert choice["finish_reason"] in ("stop", "length")
+    assert got["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"unheard_of": {"x": 1}, "user": "me", "metadata": {"a": "b"}, "store": False},
+        {"temperature": 0, "top_p": 0, "top_k": -1, "min_p": 0.1},
+        {"temperature": 1e-30},
+        {"stop": None, "seed": None, "n": None, "stream": None, "stream_options": None},
+        {"stop": ["a", "b", "c", "d"], "seed": -5, "logit_bias": {"65": -100, "66": 3.5}},
+        {"max_tokens": 3, "max_completion_tokens": 3},
+        {"max_tokens": 10**30},
+        {"presence_penalty": -2, "frequency_penalty": 2},
+        {"response_format": {"type": "text"}, "tool_choice": "none", "logprobs": False},
+        {"messages": [{"role": "developer", "content": "Be brief."}, *HELLO["messages"]]},
+        {"messages": [{"role": "system", "content": "Be brief."}]},
+        {"messages": [*HELLO["messages"], {"role": "assistant", "content": None}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
+        {"messages": [{"role": "user", "content": "", "name": "x"}]},
+        {"messages": [{"role": "user", "content": "\u0000 <s></s><|end_of_turn|> 😀"}]},
+        {"model": "tiny"},
+    ],
+)
+def test_what_is_answered(http: httpx2.Client, extra: dict[str, Any]) -> None:
+    got = http.post(CHAT, json={"max_tokens": 2, **HELLO, **extra})
+    assert got.status_code == 200, got.text
+
+
+BAD = [
+    ({"model": None}, "model", "missing_required_parameter"),
+    ({"model": 7}, "model", "invalid_type"),
+    ({"messages": None}, "messages", "missing_required_parameter"),
+    ({"messages": []}, "messages", "empty_array"),
+    ({"messages": "Hello"}, "messages", "invalid_type"),
+    ({"messages": ["Hello"]}, "messages[0]", "invalid_type"),
+    ({"messages": [{"content": "x"}]}, "role", "missing_required_parameter"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages", None),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content[0]",
+        "unsupported_value",
+    ),
+    ({"temperature": "hot"}, "temperature", "invalid_type"),
+    ({"temperature": True}, "temperature", "invalid_type"),
+    ({"temperature": 2.5}, "temperature", "decimal_above_maximum_value"),
+    ({"top_p": -0.1}, "top_p", "decimal_below_minimum_value"),
+    ({"max_tokens": 0}, "max_tokens", "integer_below_minimum_value"),
+    ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+    ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "invalid_parameter_combination"),
+    ({"n": 17}, "n", "integer_above_maximum_value"),
+    ({"n": 10**40}, "n", "integer_above_maximum_value"),
+    ({"stream": "yes"}, "stream", "invalid_type"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
+    ({"stop": [1]}, "stop", "invalid_type"),
+    ({"stop": ""}, "stop", "invalid_value"),
+    ({"logit_bias": {"x": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"99999": 1}}, None, None),
+    ({"logit_bias": {"5": 101}}, "logit_bias", "integer_above_maximum_value"),
+    ({"tools": [{}]}, "tools", "unsupported_parameter"),
+    ({"functions": [{}]}, "functions", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+]
+
+
+@pytest.mark.parametrize(("extra", "param", "code"), BAD)
+def test_what_is_refused(
+    http: httpx2.Client, extra: dict[str, Any], param: str | None, code: str | None
+) -> None:
+    got = http.post(CHAT, json={**HELLO, **extra})
+    assert got.status_code == 400
+    error = got.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert (error["param"], error["code"]) == (param, code)
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe{}",
+        b'{"model": "openchat", "temperature": NaN}',
+        b'{"model": "openchat", "temperature": Infinity}',
+        b'{"model": "openchat", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"n": ' + b"9" * 5000 + b"}",
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        b"[" * 10_000 + b"]" * 10_000,
+    ],
+)
+def test_bodies_that_are_no_json_object(http: httpx2.Client, body: bytes) -> None:
+    got = http.post(CHAT, content=body, headers=JSON)
+    assert got.status_code == 400
+    assert got.json()["error"]["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_other_content_types(http: httpx2.Client, kind: str | None) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    got = http.post(CHAT, content=json.dumps(HELLO).encode(), headers=headers)
+    assert got.status_code == 415
+    assert got.json()["error"]["code"] == "unsupported_content_type"
+
+
+@pytest.mark.parametrize("size", [100_001, 5_000_000])
+def test_a_body_over_the_limit(http: httpx2.Client, size: int) -> None:
+    got = http.post(CHAT, content=b" " * size, headers=JSON)
+    assert got.status_code == 413
+    assert got.json()["error"]["code"] == "request_too_large"
+
+
+def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
+    for path in ("/", "/v1", "/v1/chat", "/v1/models/", "/v1/responses"):
+        assert http.get(path).status_code == 404
+    for path in ("/", "/v1/responses", "/v1/chat/completions/"):
+        got = http.post(path, json={})
+        assert (got.status_code, got.json()["error"]["code"]) == (404, "unknown_url")
+    got = http.get(CHAT)
+    assert (got.status_code, got.headers["allow"]) == (405, "POST")
+    assert got.json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"prompt": None},
+        {"prompt": []},
+        {"prompt": [[]]},
+        {"prompt": [1, "a"]},
+        {"prompt": [999_999]},
+        {"prompt": {"a": 1}},
+        {"prompt": ["a"] * 129},
+        {"prompt": "a", "echo": True},
+        {"prompt": "a", "logprobs": 0},
+        {"prompt": "a", "suffix": "b"},
+        {"prompt": "a", "best_of": 2},
+    ],
+)
+def test_text_completions_that_are_refused(http: httpx2.Client, extra: dict[str, Any]) -> None:
+    got = http.post("/v1/completions", json={"model": "openchat", **extra})
+    assert got.status_code == 400, got.text
+
+
+def test_silence_gets_the_servers_defaults(http: httpx2.Client) -> None:
+    # "Z" all the time, so that nothing but the limit ends it: 16 by the fixture's settings.
+    letter = 3 + 256 + 1 + ord("Z") - 33
+    got = http.post(CHAT, json={**HELLO, "logit_bias": {str(letter): 100}}).json()
+    assert got["choices"][0]["message"]["content"] == "Z" * 16
+    assert got["choices"][0]["finish_reason"] == "length"
+
+
+def test_health(http: httpx2.Client) -> None:
+    got = http.get("/health")
+    assert got.status_code == 200
+    assert got.json() == {"status": "ok", "slots": 8, "answering": 0, "waiting": 0}
+
+
+def test_every_answer_has_a_request_id(server: Ready, http: httpx2.Client) -> None:
+    ids = {http.get(path).headers["x-request-id"] for path in ("/health", "/nowhere", "/v1/models")}
+    assert len(ids) == 3
