@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from openchat_cli.core import records
+from openchat_cli.core.errors import UsageError
 from openchat_cli.core.records import Answer, Question
+from openchat_cli.evaluation.baseline import baseline
+from openchat_cli.evaluation.settings import BaselineSettings
 from tests.conftest import RunCli
 from tests.evaluation.fake_judge import FakeJudge
 from tests.evaluation.runs import questions, rows
@@ -152,18 +156,21 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_answers_that_exist(openchat: RunCli, tmp_path: Path, name: str) -> None:
-    records.write(tmp_path / "q.jsonl", questions(2))
+def test_answers_that_exist(tmp_path: Path, name: str) -> None:
+    """In the process: the shapes are what matters here."""
+    run, asked = tmp_path / "run", tmp_path / "q.jsonl"
+    records.write(asked, questions(2))
     (tmp_path / name).write_text(SHAPES[name])
-    line = ("eval", "baseline", "run", "--from", name, "--questions", "q.jsonl")
-    ended = openchat(*line)
-    assert ended.returncode == 0, ended.stderr
-    assert "1 of the 2 questions have no answer" in ended.stderr
-    found = list(records.read(tmp_path / "run" / "baseline" / "m.jsonl", Answer))
+    settings = BaselineSettings(run, asked, answers=tmp_path / name)
+    assert baseline(settings).models == ("m",)
+    found = list(records.read(run / "baseline" / "m.jsonl", Answer))
     assert [(a.question_id, a.model, a.turns) for a in found] == [("1", "m", ("one",))]
-    assert openchat(*line).returncode == 0  # the same again changes nothing
-    assert openchat(*line, "--name", "n").returncode == 0
-    assert rows(tmp_path / "run" / "baseline" / "n.jsonl")[0]["model"] == "n"
+    baseline(settings)  # the same again changes nothing
+    baseline(dataclasses.replace(settings, name="n"))
+    assert rows(run / "baseline" / "n.jsonl")[0]["model"] == "n"
+    (tmp_path / name).write_text(SHAPES[name].replace("one", "another"))
+    with pytest.raises(UsageError, match="already there"):
+        baseline(settings)
 
 
 def test_alpaca_outputs_bring_their_questions(openchat: RunCli, tmp_path: Path) -> None:
