@@ -168,9 +168,10 @@ class _Demo:
                 f"{name:<16}{figure['percent']:.0f} % of the untrained model's score "
                 f"[{low:.0f} to {high:.0f}], n = {figure['n']}"
             )
-        terminal.note(f"ended by itself {figures['ended_percent']:.0f} % of the trained answers")
+        ended = figures["ended_percent"]
+        terminal.note(f"{'end of turn':<16}ends {ended:.0f} % of the trained model's answers")
         memory = "" if peak is None else f", {peak:,} MiB of memory at most"
-        terminal.note(f"took            {seconds:.0f} s{memory}")
+        terminal.note(f"{'time':<16}{seconds:.0f} s{memory}")
         terminal.heading("Where to look first")
         terminal.note(f"open {folder / 'eval' / 'report.html'} in a browser")
         terminal.note(f"talk to the model: openchat chat --model-path {folder / 'model'}")

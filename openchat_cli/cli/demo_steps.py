@@ -12,8 +12,9 @@ Counts = Mapping[str, Any]  # the `counts` of a command's --json summary
 
 TRAINED, UNTRAINED = "trained", "untrained"
 _CHAT_QUESTION = "How long may I keep the telescope?"
-# The likeliest token each time, so that a rerun gives the same answers; the longest has 80 tokens.
-_GREEDY = ("--temperature", "0", "--max-tokens", "200")
+# The likeliest token each time, so that a rerun gives the same answers. No reference is longer
+# than 79 tokens.
+_GREEDY = ("--temperature", "0", "--max-tokens", "120")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     # Typer takes root options only before the subcommand; this one is wanted after something
     # failed, at the end of the line that did.
     debug = "--debug" in arguments or bool(os.environ.get("OPENCHAT_DEBUG"))
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    # deepspeed's launcher puts --local_rank=N before everything; the environment says it too.
+    arguments = [
+        one for one in arguments if one != "--debug" and not one.startswith("--local_rank=")
+    ]
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         return _dispatch(arguments)
