@@ -19,7 +19,7 @@ from openchat_cli.cli.options import (
 )
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.endpoint import OPENAI_URL, Endpoint
-from openchat_cli.core.errors import InputError, OpenChatError, PartialError
+from openchat_cli.core.errors import InputError, OpenChatError, PartialError, UsageError
 from openchat_cli.evaluation.settings import (
     OWN_BENCHMARK,
     AnswerSettings,
@@ -62,19 +62,23 @@ SlotsOption = Annotated[int, typer.Option(help="Questions that a local model ans
 
 
 def _endpoint(url: str | None, key_file: Path | None, timeout: float, concurrency: int) -> Endpoint:
-    return Endpoint(url or OPENAI_URL, _key(key_file, url), timeout, concurrency)
+    return Endpoint(url or OPENAI_URL, _key(key_file), timeout, concurrency)
 
 
-def _key(file: Path | None, url: str | None) -> str | None:
+def _key(file: Path | None) -> str | None:
     """The key of the file, else of the environment."""
-    if file is None:
-        return os.environ.get("OPENAI_API_KEY", "").strip() or None
-    try:
-        key = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the key can't be read ({type(error).__name__})") from None
-    if not key or len(key.split()) != 1:
-        raise InputError(f"{file}: one key and nothing else was expected")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    where = "OPENAI_API_KEY"
+    if file is not None:
+        where = str(file)
+        try:
+            key = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: the key can't be read ({type(error).__name__})") from None
+    elif not key:
+        return None
+    if len(key.split()) != 1 or not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{where}: one key and nothing else was expected")
     return key
 
 

@@ -21,18 +21,23 @@ class Readable(Protocol):
 
 def items(stream: Readable, source: str) -> Iterator[Item]:
     """One item for each conversation: a line of JSONL, an element of an array, or the one value."""
-    head = stream.read(_CHUNK).removeprefix(_BOM)
-    while (
-        head and b"\n" not in head.lstrip() and head.lstrip()[:1] == b"{" and len(head) < _LONGEST
-    ):
-        more = stream.read(_CHUNK)
-        if not more:
-            break
-        head += more
+    head = _head(stream)
     if head.lstrip()[:1] == b"{" and _is_json(head.lstrip().split(b"\n", 1)[0]):
         yield from _lines(head, stream, source)
     elif head.strip():
         yield from _values(head, stream, source)
+
+
+def _head(stream: Readable) -> bytes:
+    """Enough to see the form: where an object begins, its whole first line."""
+    head = b""
+    while chunk := stream.read(max(_CHUNK, len(head))):
+        head += chunk
+        begun = head.removeprefix(_BOM).lstrip()
+        is_line = begun.startswith(b"{") and b"\n" not in begun and len(head) < _LONGEST
+        if len(head) >= len(_BOM) and begun and not is_line:
+            break
+    return head.removeprefix(_BOM)
 
 
 def _is_json(line: bytes) -> bool:

@@ -173,7 +173,8 @@ class Inline:
         trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
         if mark.kind == "link" and first == last and self._is_autolink(mark, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"
-            self._literal = [index for index in self._literal if index != first]
+            if self._literal and self._literal[-1] == first:
+                self._literal.pop()
             self.markup(trail)
             return
         pieces[mark.start] = lead + pieces[mark.start]
@@ -220,9 +221,11 @@ class Inline:
             return "".join(pieces).rstrip(SPACE), set()
         self._close_to("")
         # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
+        strong = [mark for mark in self._closed if mark.kind == "strong"]
+        starts, ends = {mark.start for mark in strong}, {mark.end for mark in strong}
         for mark in self._closed:
             if mark.kind != "link":
-                self._settle(mark)
+                self._settle(mark, starts, ends)
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
@@ -230,8 +233,11 @@ class Inline:
         end = text.rstrip(SPACE)
         return end, {place for place in places if place < len(end)}
 
-    def _settle(self, mark: _Mark) -> None:
-        """Choose delimiters that a reader will see as such; HTML where none would do."""
+    def _settle(self, mark: _Mark, starts: set[int], ends: set[int]) -> None:
+        """Choose delimiters that a reader will see as such; HTML where none would do.
+
+        `starts` and `ends` are the pieces where strong text begins and ends.
+        """
         pieces = self._pieces
         delimiter = _DELIMITERS[mark.kind]
         lead = pieces[mark.start][: -len(delimiter)]
@@ -241,16 +247,11 @@ class Inline:
         if not (marks.opens(before, first) and marks.closes(last, after)):
             pieces[mark.start] = f"{lead}<{mark.kind}>"
             pieces[mark.end] = f"</{mark.kind}>"
-        elif mark.kind == "em" and self._meets_strong(mark) and not _is_word(before, after):
-            pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
-
-    def _meets_strong(self, mark: _Mark) -> bool:
-        """Whether its stars would run into those of a strong around it, before it or after it."""
-        before, after = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
-        return any(
-            other.kind == "strong" and (before in (other.start, other.end) or after == other.start)
-            for other in self._closed
-        )
+        elif mark.kind == "em" and not _is_word(before, after):
+            left, right = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
+            # Its stars would run into those of a strong around it, before it or after it.
+            if left in starts or left in ends or right in starts:
+                pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
 
     def _neighbour(self, index: int, step: int) -> int:
         """The nearest piece on one side that is not empty; out of range at the edge."""

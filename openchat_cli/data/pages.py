@@ -20,12 +20,12 @@ def next_data(page: bytes) -> Any:
     script = _by_bytes(page)
     if script is not None:
         return parse_json(script)
+    text = _by_parser(page) if _may_hide(page) else None
+    if text is not None:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
     if not _TAG.search(page):
         raise RejectError("not_html", "no tag in it" if page.strip() else "the file is empty")
-    text = _by_parser(page) if _may_hide(page) else None
-    if text is None:
-        raise RejectError("no_data", "no script with that id")
-    return parse_json(text.encode("utf-8", "surrogatepass"))
+    raise RejectError("no_data", "no script with that id")
 
 
 def parse_json(data: bytes) -> Any:
@@ -33,7 +33,9 @@ def parse_json(data: bytes) -> Any:
     try:
         text = data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
-        raise RejectError("not_utf8", f"byte {error.start} of the JSON") from None
+        if error.end < len(data) or error.reason != "unexpected end of data":
+            raise RejectError("not_utf8", f"byte {error.start} of the JSON") from None
+        text = data[: error.start].decode("utf-8", "surrogatepass")  # cut off inside a character
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -98,7 +98,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> dict[str, Any]:
     )
     lines = [line for text in texts for line in text.splitlines()]
     learner.train_from_iterator(lines, trainer)
-    learned = json.loads(learner.to_str())
+    learned: dict[str, Any] = json.loads(learner.to_str())
     return learned | {
         "added_tokens": [_control_token(index, text) for index, text in enumerate(_CONTROL)],
         "normalizer": _sequence(

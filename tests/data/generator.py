@@ -144,7 +144,8 @@ def _trailing_human(book: _Book) -> None:
 
 def _pager(book: _Book) -> None:
     rest = book.messages()
-    mark = book.chance.choice(("2 / 2\n", "2 / 2", "11 / 12\n\n"))
+    marks = ("2 / 2\n", "11 / 12\n\n", "2 / 2" if rest[0][1][0].isalpha() else "2 / 2\n")
+    mark = book.chance.choice(marks)
     book.add([("human", f"{mark}{rest[0][1]}"), *rest[1:]], None, rest)
 
 

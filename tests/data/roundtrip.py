@@ -28,6 +28,11 @@ def differs(markdown: str) -> bool:
     return normal(shown) != normal(_OURS.render(back))
 
 
+def looks_the_same(markdown: str, other: str) -> bool:
+    """Whether ours renders as the source did; both without the space around them."""
+    return normal(_OURS.render(markdown)) == normal(_READER.render(other))
+
+
 def text_differs(text: str) -> bool:
     """The same for plain text in one paragraph."""
     shown = chatgpt.paragraph(text)

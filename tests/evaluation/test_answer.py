@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from openchat_cli.core import records
+from openchat_cli.core.errors import UsageError
 from openchat_cli.core.records import Answer, Question
+from openchat_cli.evaluation.baseline import baseline
+from openchat_cli.evaluation.settings import BaselineSettings
 from tests.conftest import RunCli
+from tests.evaluation.conftest import InProcess
 from tests.evaluation.fake_judge import FakeJudge
 from tests.evaluation.runs import questions, rows
 
@@ -109,20 +114,20 @@ def test_other_questions_in_the_same_run(openchat: RunCli, tmp_path: Path, asked
         (["--samples", "0", "--url", "http://x", "--model", "m"], 2, "at least 1"),
     ],
 )
-def test_what_is_wrong_is_said(openchat: RunCli, line: list[str], code: int, said: str) -> None:
-    ended = openchat("eval", "answer", "run", *line)
-    assert ended.returncode == code, ended.stderr
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_what_is_wrong_is_said(quick: InProcess, line: list[str], code: int, said: str) -> None:
+    ended, errors = quick("eval", "answer", "run", *line)
+    assert ended == code, errors
+    assert said in errors
+    assert "Traceback" not in errors
 
 
-def test_two_questions_with_one_id(openchat: RunCli, tmp_path: Path) -> None:
+def test_two_questions_with_one_id(quick: InProcess, tmp_path: Path) -> None:
     records.write(tmp_path / "q.jsonl", [*questions(2), *questions(1)])
-    ended = openchat(
+    code, errors = quick(
         "eval", "answer", "run", "--questions", "q.jsonl", "--url", "http://x", "--model", "m"
     )
-    assert ended.returncode == 1
-    assert "question 1 is there twice" in ended.stderr
+    assert code == 1
+    assert "question 1 is there twice" in errors
 
 
 # --- baselines ---
@@ -152,18 +157,21 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_answers_that_exist(openchat: RunCli, tmp_path: Path, name: str) -> None:
-    records.write(tmp_path / "q.jsonl", questions(2))
+def test_answers_that_exist(tmp_path: Path, name: str) -> None:
+    """In the process: the shapes are what matters here."""
+    run, asked = tmp_path / "run", tmp_path / "q.jsonl"
+    records.write(asked, questions(2))
     (tmp_path / name).write_text(SHAPES[name])
-    line = ("eval", "baseline", "run", "--from", name, "--questions", "q.jsonl")
-    ended = openchat(*line)
-    assert ended.returncode == 0, ended.stderr
-    assert "1 of the 2 questions have no answer" in ended.stderr
-    found = list(records.read(tmp_path / "run" / "baseline" / "m.jsonl", Answer))
+    settings = BaselineSettings(run, asked, answers=tmp_path / name)
+    assert baseline(settings).models == ("m",)
+    found = list(records.read(run / "baseline" / "m.jsonl", Answer))
     assert [(a.question_id, a.model, a.turns) for a in found] == [("1", "m", ("one",))]
-    assert openchat(*line).returncode == 0  # the same again changes nothing
-    assert openchat(*line, "--name", "n").returncode == 0
-    assert rows(tmp_path / "run" / "baseline" / "n.jsonl")[0]["model"] == "n"
+    baseline(settings)  # the same again changes nothing
+    baseline(dataclasses.replace(settings, name="n"))
+    assert rows(run / "baseline" / "n.jsonl")[0]["model"] == "n"
+    (tmp_path / name).write_text(SHAPES[name].replace("one", "another"))
+    with pytest.raises(UsageError, match="already there"):
+        baseline(settings)
 
 
 def test_alpaca_outputs_bring_their_questions(openchat: RunCli, tmp_path: Path) -> None:
@@ -184,19 +192,21 @@ def test_alpaca_outputs_bring_their_questions(openchat: RunCli, tmp_path: Path) 
         ('{"question_id": 9, "text": "a", "model_id": "m"}\n', "is for a question of this run"),
     ],
 )
-def test_a_file_that_is_no_baseline(openchat: RunCli, tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_no_baseline(quick: InProcess, tmp_path: Path, text: str, said: str) -> None:
     records.write(tmp_path / "q.jsonl", questions(2))
     (tmp_path / "base.jsonl").write_text(text)
-    ended = openchat("eval", "baseline", "run", "--from", "base.jsonl", "--questions", "q.jsonl")
-    assert ended.returncode == 1
-    assert said in ended.stderr
+    code, errors = quick(
+        "eval", "baseline", "run", "--from", "base.jsonl", "--questions", "q.jsonl"
+    )
+    assert code == 1
+    assert said in errors
     assert not (tmp_path / "run" / "baseline" / "m.jsonl").exists()
 
 
-def test_a_baseline_from_one_place(openchat: RunCli) -> None:
-    ended = openchat("eval", "baseline", "run", "--model", "m", "--from", "x.jsonl")
-    assert ended.returncode == 2
-    assert "exactly one place" in ended.stderr
+def test_a_baseline_from_one_place(quick: InProcess) -> None:
+    code, errors = quick("eval", "baseline", "run", "--model", "m", "--from", "x.jsonl")
+    assert code == 2
+    assert "exactly one place" in errors
 
 
 def test_real_files(openchat: RunCli, tmp_path: Path, shared_data: Path) -> None:

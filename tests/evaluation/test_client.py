@@ -18,11 +18,11 @@ from openchat_cli.core.client import (
     EndpointError,
     RefusedParameterError,
     Reply,
-    spread,
 )
 from openchat_cli.core.endpoint import OPENAI_URL, Endpoint
 from openchat_cli.core.errors import UsageError
 from openchat_cli.core.jsonl import Journal
+from openchat_cli.core.loop import spread
 from tests.evaluation.fake_judge import FakeJudge, free_port
 
 QUICK: dict[str, Any] = {"timeout": 1.0, "concurrency": 8}

@@ -11,6 +11,7 @@ import pytest
 from openchat_cli.core import records
 from openchat_cli.core.records import Judgment
 from tests.conftest import RunCli
+from tests.evaluation.conftest import InProcess
 from tests.evaluation.runs import rows
 
 
@@ -164,7 +165,7 @@ def test_results_are_read_wherever_judgments_are(results: Path) -> None:
     ],
 )
 def test_what_does_not_fit(
-    openchat: RunCli, tmp_path: Path, setup: str, code: int, said: str
+    quick: InProcess, tmp_path: Path, setup: str, code: int, said: str
 ) -> None:
     base = fastchat_answers(tmp_path / "base.jsonl", "base", "b")
     path = reviews(tmp_path / "r.jsonl", "o", "b", [[9, 8]])
@@ -173,9 +174,9 @@ def test_what_does_not_fit(
     if setup == "other answers":
         path = reviews(path, "x", "y", [[1, 2]])
     name = "bose" if setup == "other baseline" else "base"
-    ended = openchat("eval", "import", path, "run", "--answers", base, "--baseline", name)
-    assert ended.returncode == code
-    assert said in ended.stderr
+    ended, errors = quick("eval", "import", path, "run", "--answers", base, "--baseline", name)
+    assert ended == code
+    assert said in errors
 
 
 PUBLISHED = [

@@ -11,6 +11,7 @@ import pytest
 from openchat_cli.core import records
 from openchat_cli.core.records import Answer, Question
 from tests.conftest import RunCli
+from tests.evaluation.conftest import InProcess
 from tests.evaluation.fake_judge import FakeJudge
 from tests.evaluation.runs import answers, make_run, questions, rows
 
@@ -162,20 +163,20 @@ def test_a_failed_answer_is_no_verdict(openchat: RunCli, tmp_path: Path) -> None
     }
 
 
-def test_without_a_judge_the_choices_are_named(openchat: RunCli, tmp_path: Path) -> None:
+def test_without_a_judge_the_choices_are_named(quick: InProcess, tmp_path: Path) -> None:
     make_run(tmp_path / "run", 2)
-    ended = openchat("eval", "judge", "run", "--baseline", "base")
-    assert ended.returncode == 2
-    assert "--judge reference" in ended.stderr
-    assert "--judge-url" in ended.stderr
+    code, errors = quick("eval", "judge", "run", "--baseline", "base")
+    assert code == 2
+    assert "--judge reference" in errors
+    assert "--judge-url" in errors
 
 
-def test_openai_without_a_key(openchat: RunCli, tmp_path: Path) -> None:
+def test_openai_without_a_key(quick: InProcess, tmp_path: Path) -> None:
     make_run(tmp_path / "run", 2)
-    ended = openchat("eval", "judge", "run", "--baseline", "base", "--judge", "gpt-4o")
-    assert ended.returncode == 2
-    assert "OPENAI_API_KEY" in ended.stderr
-    assert "--judge reference" in ended.stderr
+    code, errors = quick("eval", "judge", "run", "--baseline", "base", "--judge", "gpt-4o")
+    assert code == 2
+    assert "OPENAI_API_KEY" in errors
+    assert "--judge reference" in errors
 
 
 def test_a_refused_key(openchat: RunCli, tmp_path: Path) -> None:
@@ -328,7 +329,7 @@ def test_all_turns_are_shown() -> None:
         ("wrong file", "answers were expected"),
     ],
 )
-def test_what_is_missing_is_named(openchat: RunCli, tmp_path: Path, setup: str, said: str) -> None:
+def test_what_is_missing_is_named(quick: InProcess, tmp_path: Path, setup: str, said: str) -> None:
     run = tmp_path / "run"
     if setup != "no run":
         make_run(run, 2)
@@ -338,7 +339,7 @@ def test_what_is_missing_is_named(openchat: RunCli, tmp_path: Path, setup: str, 
         (run / "answers" / "ours.jsonl").unlink()
     elif setup == "wrong file":
         records.write(run / "answers" / "ours.jsonl", questions(2))
-    ended = openchat("eval", "judge", run, "--baseline", "base", "--judge", "reference")
-    assert ended.returncode == 1
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+    code, errors = quick("eval", "judge", run, "--baseline", "base", "--judge", "reference")
+    assert code == 1
+    assert said in errors
+    assert "Traceback" not in errors

@@ -102,7 +102,8 @@ def wait_for_call(server: FakeJudge, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_leaves_whole_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_whole_files(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     run = tmp_path / "run"
     make_run(run, 20)
     with FakeJudge(latency=0.2) as server:
@@ -111,9 +112,9 @@ def test_ctrl_c_leaves_whole_files(tmp_path: Path) -> None:
         process = start(line)
         wait_for_call(server, process)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = process.communicate(timeout=20)
-        assert process.returncode == 130
+        assert process.returncode == code
         assert b"Traceback" not in errors
         done = recorded(run / ".journal" / "judge-fake.jsonl")
         assert done

@@ -53,7 +53,7 @@ def hostile_conversations(count: int) -> list[list[Message]]:
 
 @pytest.mark.parametrize("name", ["prepared_llama", "prepared_starcoder"])
 def test_the_chat_template_gives_our_ids(name: str, request: pytest.FixtureRequest) -> None:
-    assert not differing(request.getfixturevalue(name), hostile_conversations(600))
+    assert not differing(request.getfixturevalue(name), hostile_conversations(300))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_other_habits_of_sentencepiece(tmp_path: Path, options: dict[str, Any]) 
     base = make_llama(tmp_path / "base")
     make_sentencepiece(base, **options)
     prepare(PrepareSettings(base, tmp_path / "out", "openchat"))
-    assert not differing(tmp_path / "out", hostile_conversations(400))
+    assert not differing(tmp_path / "out", hostile_conversations(200))
     # The same without the model beside it: tokenizer.json alone says it all.
     with_model = tokens.load_tokenizer(tmp_path / "out", tokens.resolve_type("openchat"))
     (tmp_path / "out" / "tokenizer.model").unlink()
@@ -79,7 +79,7 @@ def test_roles_of_the_users_own(llama: Path, tmp_path: Path) -> None:
         'user = "<s>\\"U\\"\\n"\nassistant = ""\nsystem = "EOT bos S "\n'
     )
     prepare(PrepareSettings(llama, tmp_path / "out", "mine", model_file=file))
-    assert not differing(tmp_path / "out", hostile_conversations(300))
+    assert not differing(tmp_path / "out", hostile_conversations(150))
 
 
 def test_the_two_noncharacters_are_lost_from_a_text(prepared_llama: Path) -> None:

@@ -140,6 +140,23 @@ def test_the_manifest_and_the_folder(prepared_llama: Path) -> None:
     }
 
 
+def test_tokeniser_files_that_changed_later_are_refused(
+    prepared_llama: Path, tmp_path: Path
+) -> None:
+    folder = copied(prepared_llama, tmp_path, "tokenizer.model")
+    kind = tokens.resolve_type(None, model_path=folder)
+    assert tokens.load_tokenizer(folder, kind).eot_id == 700
+    path = folder / "tokenizer.json"
+    value = read(folder, path.name)
+    path.write_text(json.dumps(value | {"added_tokens": value["added_tokens"][:-1]}))
+    with pytest.raises(InputError, match="is not the one token 700"):
+        tokens.load_tokenizer(folder, kind)
+    value["model"]["merges"].reverse()
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="not the one that openchat.json names"):
+        tokens.load_tokenizer(folder, kind)
+
+
 @pytest.mark.parametrize(("dtype", "expected"), [("fp32", torch.float32), ("fp16", torch.float16)])
 def test_another_dtype(llama: Path, tmp_path: Path, dtype: Any, expected: torch.dtype) -> None:
     prepare(PrepareSettings(llama, tmp_path / "out", "openchat", dtype=dtype))
