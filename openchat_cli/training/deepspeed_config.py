@@ -63,7 +63,15 @@ def ignored(config: Config) -> list[str]:
     return [name for name in names if name in config]
 
 
-def complete(config: Config, *, zero_stage: int, dtype: str, clipping: float, cpu: bool) -> Config:
+def complete(
+    config: Config,
+    *,
+    zero_stage: int,
+    dtype: str,
+    clipping: float,
+    learning_rate: float,
+    cpu: bool,
+) -> Config:
     """The file with everything that we need and it omits.
 
     Micro-batches are bins of their own sizes and loss scales, so DeepSpeed is told that each is
@@ -80,9 +88,11 @@ def complete(config: Config, *, zero_stage: int, dtype: str, clipping: float, cp
     if zero["stage"] == 1 and dtype == "bf16":
         # Many small micro-steps would lose digits when summed in bf16.
         full.setdefault("data_types", {"grad_accum_dtype": "fp32"})
-    if cpu and full.get("optimizer", {}).get("type", "").lower() in ("adam", "adamw"):
-        # DeepSpeed's own Adam for the CPU would need a compiler.
-        full["optimizer"].setdefault("params", {}).setdefault("torch_adam", True)
+    if "optimizer" in full:
+        params = full["optimizer"].setdefault("params", {})
+        params.setdefault("lr", learning_rate)
+        if cpu and str(full["optimizer"].get("type")).lower() in ("adam", "adamw"):
+            params.setdefault("torch_adam", True)  # DeepSpeed's own would need a compiler
     return full
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openchat_cli.core.errors import InputError, OpenChatError, UsageError
+from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError, UsageError
 from openchat_cli.training import schedule
 from openchat_cli.training.launch import train
 from openchat_cli.training.resolve import resolve
@@ -136,6 +136,12 @@ def test_an_exported_model_is_not_overwritten_unasked(settings):
         train(settings)
     with pytest.raises(UsageError, match="must not be the model"):
         train(replace(settings, save_path=settings.model_path, force=True))
+
+
+def test_a_missing_extra_is_named(settings, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    error = refused(settings)
+    assert isinstance(error, MissingExtraError) and "openchat-cli[train]" in str(error.hint)
 
 
 def write(path: Path, value: object) -> Path:
