@@ -19,7 +19,7 @@ from openchat_cli.cli.options import (
 )
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.endpoint import OPENAI_URL, Endpoint
-from openchat_cli.core.errors import InputError, OpenChatError, PartialError
+from openchat_cli.core.errors import InputError, OpenChatError, PartialError, UsageError
 from openchat_cli.evaluation.settings import (
     OWN_BENCHMARK,
     AnswerSettings,
@@ -62,19 +62,23 @@ SlotsOption = Annotated[int, typer.Option(help="Questions that a local model ans
 
 
 def _endpoint(url: str | None, key_file: Path | None, timeout: float, concurrency: int) -> Endpoint:
-    return Endpoint(url or OPENAI_URL, _key(key_file, url), timeout, concurrency)
+    return Endpoint(url or OPENAI_URL, _key(key_file), timeout, concurrency)
 
 
-def _key(file: Path | None, url: str | None) -> str | None:
+def _key(file: Path | None) -> str | None:
     """The key of the file, else of the environment."""
-    if file is None:
-        return os.environ.get("OPENAI_API_KEY", "").strip() or None
-    try:
-        key = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the key can't be read ({type(error).__name__})") from None
-    if not key or len(key.split()) != 1:
-        raise InputError(f"{file}: one key and nothing else was expected")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    where = "OPENAI_API_KEY"
+    if file is not None:
+        where = str(file)
+        try:
+            key = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: the key can't be read ({type(error).__name__})") from None
+    elif not key:
+        return None
+    if len(key.split()) != 1 or not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{where}: one key and nothing else was expected")
     return key
 
 
@@ -346,13 +350,15 @@ def report(
     openchat eval report run/
     openchat eval report run-1/ run-2/ --out both/ --json | jq .counts
     """
-    from openchat_cli.evaluation.report import COLUMNS, build_report
+    from openchat_cli.evaluation.report import CATEGORY_COLUMNS, COLUMNS, build_report
 
     with Terminal("eval report", json_output=json_, quiet=quiet) as terminal:
         settings = ReportSettings(tuple(runs), out, bootstrap, seed, force)
         summary = build_report(settings, progress=terminal.progress)
         if not json_:
             terminal.data_table("", COLUMNS, summary.rows)
+            if summary.category_rows:
+                terminal.data_table("", CATEGORY_COLUMNS, summary.category_rows)
         for note in summary.notes:
             terminal.note(note)
         terminal.done(outputs=summary.outputs, counts=summary.counts)
@@ -375,6 +381,10 @@ def import_(
     judge: Annotated[
         str, typer.Option(help="Who judged, where the reviews do not say.")
     ] = ImportSettings.judge,
+    reread: Annotated[
+        bool,
+        typer.Option("--reread", help="Read the texts of reviews that have lost their scores."),
+    ] = ImportSettings.reread,
     force: ForceFlag = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -394,6 +404,7 @@ def import_(
             answers=tuple(answers or ()),
             questions=questions,
             judge=judge,
+            reread=reread,
             force=force,
         )
         summary = import_reviews(settings, progress=terminal.progress)
@@ -403,7 +414,7 @@ def import_(
                 "models": len(summary.models),
                 "judgments": summary.judgments,
                 "unreadable": summary.unreadable,
-                "recovered": summary.recovered,
+                "lost": summary.lost,
                 "mended": summary.mended,
                 "skipped": summary.skipped,
             },

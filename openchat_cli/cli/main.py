@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from openchat_cli import __version__
-from openchat_cli.cli import data, demo, evaluate, model, serve, settings, train
+from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
 from openchat_cli.cli.terminal import error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
@@ -50,6 +50,7 @@ def root(
     """
 
 
+model.app.command("tiny", hidden=True)(tiny.tiny)
 app.add_typer(data.app, name="data", help="Turn raw chats into a training set.")
 app.add_typer(model.app, name="model", help="The model types, and preparing a base model.")
 app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")
@@ -73,7 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     # Typer takes root options only before the subcommand; this one is wanted after something
     # failed, at the end of the line that did.
     debug = "--debug" in arguments or bool(os.environ.get("OPENCHAT_DEBUG"))
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    # deepspeed's launcher puts --local_rank=N before everything; the environment says it too.
+    arguments = [
+        one for one in arguments if one != "--debug" and not one.startswith("--local_rank=")
+    ]
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         return _dispatch(arguments)

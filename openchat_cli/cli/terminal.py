@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from openchat_cli.core.errors import OpenChatError
 from openchat_cli.core.progress import SILENT, Progress, Task
@@ -78,6 +79,12 @@ class Terminal:
         """A line for the user, on stderr."""
         if not self._quiet:
             self._console.print(message, markup=False, soft_wrap=True)
+
+    def heading(self, title: str) -> None:
+        """Begin a part of long work, on stderr."""
+        if not self._quiet:
+            self._console.print()
+            self._console.rule(Text(title, style="bold"), align="left")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for the user, on stderr."""

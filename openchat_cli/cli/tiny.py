@@ -43,5 +43,8 @@ def tiny(
             "vocab_size": summary.vocab_size,
             "texts": summary.texts,
         }
-        command = ["openchat", "model", "prepare", out, "PREPARED", "--model-type", "openchat"]
-        terminal.done(outputs=[out], counts=counts, next_command=command)
+        terminal.done(
+            outputs=[out],
+            counts=counts,
+            next_command=["openchat", "model", "prepare", out, "OUT", "--model-type", "openchat"],
+        )

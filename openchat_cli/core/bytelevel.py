@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.core.tokenizer_json import TokenizerFile
+from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+# U+180E was a space to older versions of Unicode.
+_UNITS = re.compile(r"[\s\u180e]*[^\s\u180e]+|[\s\u180e]+")
+_WHOLE = re.compile(r"(?s).+")
 
 
 class ByteLevelEncoder:
@@ -32,6 +39,8 @@ class ByteLevelEncoder:
         self._text_tokens = {token: index for token, index in file.added.items() if token.isspace()}
         self.control = frozenset(file.added.keys() - self._text_tokens.keys())
         self._check(file)
+        self._cut = _UNITS if self._splits_at_spaces() else _WHOLE
+        self._memory = WordMemory(self._tokenize)
 
     def _check(self, file: TokenizerFile) -> None:
         if not any(item["type"] == "ByteLevel" for item in self.pre_tokenizers):
@@ -72,8 +81,26 @@ class ByteLevelEncoder:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return self._memory.ids([self._cut.findall(text) for text in texts])
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def _splits_at_spaces(self) -> bool:
+        """Whether words end wherever a space follows a visible character, by GPT-2's rule.
+
+        Then a text may be cut there beforehand: no rule looks back over the cut.
+        """
+        *others, last = self.pre_tokenizers
+        return (
+            last.get("type") == "ByteLevel"
+            and last.get("use_regex", True)
+            and not last.get("add_prefix_space", True)
+            and all(item["type"] == "Digits" for item in others)
+            and not self.normalizers
+            and not self._text_tokens
+        )
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text: nothing for control tokens."""

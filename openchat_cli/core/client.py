@@ -14,10 +14,10 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from openchat_cli.core.endpoint import Endpoint
 from openchat_cli.core.errors import OpenChatError
@@ -28,8 +28,6 @@ from openchat_cli.core.progress import SILENT, Progress
 _UNHEARD_TRIES = 3  # tries of an endpoint that has never answered anything
 _SCOUT_SECONDS = 3.0  # how long the others wait for the first call to show what the model takes
 _LONGEST_PAUSE = 30.0  # seconds between two tries that no server asked for
-
-ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,8 @@ class Client:
                 "usage": reply.usage,
                 "created": reply.created,
             }
-            self._journal.append(row)
+            # In a thread, so that a slow disk holds up this call only; one write is one whole line.
+            await asyncio.to_thread(self._journal.append, row)
         return reply
 
     async def _deliver(self, chat: Chat) -> Reply:
@@ -302,28 +301,3 @@ def _usage(found: object) -> dict[str, int] | None:
         return None
     counts = {name: found.get(name) for name in ("prompt_tokens", "completion_tokens")}
     return {name: count for name, count in counts.items() if isinstance(count, int)} or None
-
-
-# --- many at once ---
-
-
-async def spread(
-    items: Iterable[ItemT], work: Callable[[ItemT], Awaitable[None]], workers: int
-) -> None:
-    """Run `work` on every item, at most `workers` at a time; the first exception stops all.
-
-    Items are taken one by one as workers get free, so that memory does not grow with their number.
-    """
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-
-    tasks = [asyncio.create_task(worker()) for _ in range(workers)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError
+from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,11 +42,6 @@ class Pieces:
     unknown: str
     dummy_prefix: bool = True
     fold_spaces: bool = False
-
-    @property
-    def has_bytes(self) -> bool:
-        """Whether a character without a piece is spelt as its UTF-8 bytes."""
-        return all(piece in self.vocab for piece in BYTE_PIECES)
 
 
 # --- reading tokenizer.model ---
@@ -97,8 +93,8 @@ def _refuse_other_kinds(
     trainer: Mapping[int, Any],
     normalizer: Mapping[int, Any],
 ) -> None:
-    if not any(kind == _UNKNOWN for _, _, kind in pieces):
-        raise InputError(f"{path}: not a whole SentencePiece model (no unknown piece)")
+    if not trainer or not any(kind == _UNKNOWN for _, _, kind in pieces):
+        raise InputError(f"{path}: not a whole SentencePiece model")
     reason = None
     special = [piece for piece, _, kind in pieces if kind in (_USER_DEFINED, _UNUSED)]
     if trainer.get(3, 1) != _BPE:
@@ -109,6 +105,8 @@ def _refuse_other_kinds(
         reason = "keeps spaces unescaped"
     elif trainer.get(24, 0):
         reason = "puts the space after the word"
+    elif sum(kind == _BYTE for _, _, kind in pieces) != 256:
+        reason = "has no byte pieces: characters that it lacks would be lost"
     elif special:
         reason = f"has user-defined or unused pieces, such as {special[0]!r}"
     if reason is not None:
@@ -188,7 +186,7 @@ class SentencePieceEncoder:
     def __init__(self, pieces: Pieces) -> None:
         self.pieces = pieces
         self._cut = _word_pattern(pieces.merges)
-        self._known: dict[str, list[int]] = {}
+        self._memory = WordMemory(self._tokenize)
 
     @cached_property
     def _bpe(self) -> Tokenizer:
@@ -201,20 +199,16 @@ class SentencePieceEncoder:
                 merges=list(self.pieces.merges),
                 unk_token=self.pieces.unknown,
                 fuse_unk=True,
-                byte_fallback=self.pieces.has_bytes,
+                byte_fallback=True,
             )
         )
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        cut = [self._words(text) for text in texts]
-        known = self._known
-        missing = {word for words in cut for word in words if word not in known}
-        if len(known) + len(missing) > _REMEMBERED:
-            known = self._known = {}
-            missing = {word for words in cut for word in words}
-        long = self._learn(known, missing)
-        return [_join(words, known, long) for words in cut]
+        return self._memory.ids([self._words(text) for text in texts])
+
+    def _tokenize(self, words: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._bpe.encode_batch_fast(words)]
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""
@@ -236,14 +230,6 @@ class SentencePieceEncoder:
             text = SPACE + text
         return self._cut.findall(text)
 
-    def _learn(self, known: dict[str, list[int]], words: Iterable[str]) -> dict[str, list[int]]:
-        """Encode new words into `known`; the ids of those too long to remember are given back."""
-        fresh = list(words)
-        long: dict[str, list[int]] = {}
-        for word, encoding in zip(fresh, self._bpe.encode_batch_fast(fresh), strict=True):
-            (known if len(word) <= _LONGEST else long)[word] = encoding.ids
-        return long
-
     @cached_property
     def _bytes(self) -> list[bytes]:
         silent = self.pieces.control | {self.pieces.unknown}
@@ -252,24 +238,11 @@ class SentencePieceEncoder:
             if piece not in silent:
                 table[token] = piece.replace(SPACE, " ").encode()
         for value, piece in enumerate(BYTE_PIECES):
-            if piece in self.pieces.vocab:
-                table[self.pieces.vocab[piece]] = bytes([value])
+            table[self.pieces.vocab[piece]] = bytes([value])
         return table
 
 
-_REMEMBERED = 400_000  # words
-_LONGEST = 64  # characters of a remembered word
 _RUNS = re.compile(" +")
-
-
-def _join(
-    words: Sequence[str], known: Mapping[str, list[int]], long: Mapping[str, list[int]]
-) -> list[int]:
-    ids: list[int] = []
-    for word in words:
-        found = known.get(word)
-        ids += long[word] if found is None else found
-    return ids
 
 
 def _word_pattern(merges: Sequence[tuple[str, str]]) -> re.Pattern[str]:

@@ -20,6 +20,7 @@ from openchat_cli.core.errors import InputError
 from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.sentencepiece import Pieces, SentencePieceEncoder, read_model
+from openchat_cli.core.templates import template_hash
 
 __all__ = ["ChatTokenizer", "Manifest", "load_tokenizer", "read_manifest", "resolve_type"]
 
@@ -117,7 +118,8 @@ def load_tokenizer(path: Path, kind: ModelType, *, compat: Compat = "own") -> Ch
             raise InputError(message, "take it from the base model's repository")
         encoder = ByteLevelEncoder(file, digits=compat == "own")
     tokenizer = _with_control_tokens(path, kind, encoder, _added_tokens(path, file))
-    _check(path, kind, tokenizer)
+    _check_text_stays_text(path, tokenizer)
+    _check_manifest(path, kind, tokenizer, compat)
     return tokenizer
 
 
@@ -178,7 +180,8 @@ def _with_control_tokens(
     vocab = _vocab(encoder)
     control = {token: index for token, index in added.items() if not token.isspace()}
     if isinstance(encoder, SentencePieceEncoder):
-        control |= {token: vocab[token] for token in encoder.pieces.control}
+        silent = encoder.pieces.control | {encoder.pieces.unknown}
+        control |= {token: vocab[token] for token in silent}
     bos_id = None
     if kind.bos is not None:
         bos_id = control.get(kind.bos, vocab.get(kind.bos))
@@ -198,19 +201,32 @@ def _vocab(encoder: SentencePieceEncoder | ByteLevelEncoder) -> Mapping[str, int
     return encoder.pieces.vocab if isinstance(encoder, SentencePieceEncoder) else encoder.vocab
 
 
-def _check(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> None:
-    """Refuse a tokeniser in which text can become a control token, or that lost what it had."""
+def _check_text_stays_text(path: Path, tokenizer: ChatTokenizer) -> None:
+    encoder = tokenizer.encoder
+    merges = encoder.pieces.merges if isinstance(encoder, SentencePieceEncoder) else encoder.merges
+    spelt = {left + right for left, right in merges}
     for token, index in tokenizer.control.items():
-        if index in tokenizer.encode(token):
+        if token in spelt or index in tokenizer.encode(token):
             raise InputError(f"{path}: {token} written in a text would become the control token")
+
+
+def _check_manifest(path: Path, kind: ModelType, tokenizer: ChatTokenizer, compat: Compat) -> None:
+    """Refuse a prepared model's tokeniser that is no longer the one it was prepared with."""
     manifest = read_manifest(path)
     if manifest is None:
         return
-    if manifest.eot_id != tokenizer.eot_id:
-        raise InputError(
-            f"{path}: {kind.eot} is not the one token {manifest.eot_id} that openchat.json names",
-            "the tokeniser files were changed after `openchat model prepare`: prepare again",
-        )
+    reason = None
+    if not tokenizer.has_eot or manifest.eot_id != tokenizer.eot_id:
+        reason = f"{kind.eot} is not the one token {manifest.eot_id} that openchat.json names"
+    elif (
+        compat == "own"
+        and manifest.template_hash == template_hash(kind)
+        and manifest.tokenizer_hash != tokenizer.hash
+    ):
+        reason = "the tokeniser is not the one that openchat.json names"
+    if reason is not None:
+        hint = "its files were changed after `openchat model prepare`: prepare the model again"
+        raise InputError(f"{path}: {reason}", hint)
 
 
 def _whole_characters(text: str) -> str:

@@ -6,7 +6,6 @@ was finished before is taken from the journal beside the run.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openchat_cli.core.client import CallError, Chat, Client, Reply, spread
+from openchat_cli.core import loop
+from openchat_cli.core.client import CallError, Chat, Client, Reply
 from openchat_cli.core.endpoint import Endpoint
 from openchat_cli.core.errors import MissingExtraError
 from openchat_cli.core.jsonl import Journal
@@ -23,7 +23,8 @@ from openchat_cli.core.records import Answer, Message, Question
 from openchat_cli.evaluation.settings import LocalModel, Sampling
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Completion, Engine
+    from openchat_cli.engine.engine import Engine
+    from openchat_cli.engine.generation import Completion
 
 Done = Callable[[Answer], None]
 
@@ -113,7 +114,7 @@ class EndpointSource:
         self, wanted: Sequence[Wanted], journal: Journal, done: Done, *, progress: Progress = SILENT
     ) -> None:
         """Have every answer, in the order in which they come; `done` takes each."""
-        asyncio.run(self._ask(wanted, journal, done, progress))
+        loop.run(self._ask(wanted, journal, done, progress))
 
     async def _ask(
         self, wanted: Sequence[Wanted], journal: Journal, done: Done, progress: Progress
@@ -130,7 +131,7 @@ class EndpointSource:
                     draft.error = str(error)
                 done(draft.answer(self.name, self.settings_hash))
 
-            await spread(wanted, one, self.endpoint.concurrency)
+            await loop.spread(wanted, one, self.endpoint.concurrency)
 
     async def _turn(self, client: Client, draft: _Draft) -> Reply:
         sampling, sample = self.sampling, draft.wanted.sample

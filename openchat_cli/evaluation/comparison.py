@@ -18,9 +18,8 @@ from openchat_cli.evaluation.figures import (
     figures,
 )
 from openchat_cli.evaluation.run_files import AnswerSet, Run
+from openchat_cli.evaluation.settings import REFERENCE_JUDGE
 from openchat_cli.evaluation.statistics import ORDERS
-
-REFERENCE_JUDGE = "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +83,28 @@ def compare(run: Run, bootstrap: Bootstrap) -> list[Comparison]:
     groups: dict[tuple[str, ...], list[Judgment]] = {}
     for judgment in run.judgments:
         key = (judgment.model, judgment.baseline, judgment.judge, judgment.protocol)
-        groups.setdefault((*key, judgment.prompt_hash), []).append(judgment)
-    return [_comparison(run, group, bootstrap) for group in groups.values()]
+        groups.setdefault(key, []).append(judgment)
+    return [
+        _comparison(run, same, bootstrap) for group in groups.values() for same in _by_prompt(group)
+    ]
+
+
+def _by_prompt(group: Sequence[Judgment]) -> list[list[Judgment]]:
+    """Verdicts under different prompts apart; a failed call belongs to whatever prompts there are.
+
+    A call that failed before there was anything to ask has no prompt of its own.
+    """
+    prompts = list(dict.fromkeys(j.prompt_hash for j in group if j.prompt_hash or j.status == "ok"))
+    if len(prompts) < 2:
+        return [list(group)]
+    return [
+        [j for j in group if j.prompt_hash == prompt or (j.status != "ok" and not j.prompt_hash)]
+        for prompt in prompts
+    ]
 
 
 def _comparison(run: Run, group: Sequence[Judgment], bootstrap: Bootstrap) -> Comparison:
-    head = group[0]
+    head = max(group, key=lambda judgment: judgment.prompt_hash)
     sides = _Sides(
         run,
         run.answers.get(head.model),

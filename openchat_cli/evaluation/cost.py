@@ -131,8 +131,7 @@ def token_counter(model: str) -> tuple[Callable[[str], float], str]:
 
         encoding = tiktoken.get_encoding(name)
         return lambda text: len(encoding.encode(text, disallowed_special=())), f"tiktoken {name}"
-    other = 1.15 if name == "cl100k_base" else 0.75
-    return lambda text: estimate_tokens(text, other), "an estimate"
+    return lambda text: estimate_tokens(text, name), "an estimate"
 
 
 def _cached(name: str) -> bool:
@@ -145,33 +144,43 @@ def _cached(name: str) -> bool:
     return (place / hashlib.sha1(url.encode()).hexdigest()).is_file()
 
 
-# Runs of letters, digits, punctuation, line ends, and other scripts' characters one by one.
+# Runs of letters, of digits, of punctuation, line ends, and other scripts' characters one by one.
 _PIECES = re.compile(
-    r"(?P<word>[A-Za-z]+)|(?P<digits>\d{1,3})|(?P<break>\s*\n\s*)|(?P<gap>\s+)"
+    r"(?P<word>[A-Za-z]+)|(?P<digits>\d{1,3})|(?P<newline>\s*\n\s*)|(?P<gap>\s+)"
     r"|(?P<sign>[!-/:-@\[-`{-~]+)|(?P<letters>[\u00c0-\u024f\u0370-\u06ff]+)|(?P<other>.)"
 )
+# Tokens that a piece takes, and each further character of it; fitted by least squares to counts by
+# the vocabularies themselves over answers, reviews and conversations (see docs/evaluation.md).
+_WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "o200k_base": {
+        "word": (0.965, 0.2),  # beyond eight letters
+        "digits": (1.56, 0.0),  # the space before them is a token of its own
+        "newline": (1.03, 0.0),
+        "sign": (0.76, 0.2),
+        "letters": (1.88, 0.02),
+        "other": (0.75, 0.0),
+    },
+    "cl100k_base": {
+        "word": (1.0, 0.17),
+        "digits": (1.63, 0.0),
+        "newline": (1.07, 0.0),
+        "sign": (0.68, 0.15),
+        "letters": (2.8, 0.17),
+        "other": (1.17, 0.0),
+    },
+}
+_WIDE_GAP = 2.0  # tokens of several spaces in a row; a single space belongs to what follows it
 
 
-def estimate_tokens(text: str, other: float = 0.75) -> float:
-    """About how many tokens a text has for OpenAI's models, without their vocabularies.
-
-    `other` is what an East Asian character takes: 0.75 in o200k_base, 1.15 in cl100k_base.
-    Words of up to nine letters are mostly one token, longer ones a few. Measured against the
-    vocabularies themselves on answers, reviews and conversations: see docs/evaluation.md.
-    """
+def estimate_tokens(text: str, vocabulary: str = "o200k_base") -> float:
+    """About how many tokens a text has in OpenAI's vocabularies, without them at hand."""
+    weights = _WEIGHTS[vocabulary]
     total = 0.0
     for found in _PIECES.finditer(text):
-        kind, size = found.lastgroup, found.end() - found.start()
-        if kind == "word":
-            total += 1 if size <= 9 else 1 + (size - 8) * 0.12
-        elif kind == "sign":
-            total += 0.6 + 0.25 * size
-        elif kind == "letters":
-            total += max(1.0, size / 2.6)
-        elif kind == "gap":
-            total += 0 if size == 1 else 1
-        elif kind == "other":
-            total += other
+        kind, size = str(found.lastgroup), found.end() - found.start()
+        if kind == "gap":
+            total += _WIDE_GAP if size > 1 else 0.0
         else:
-            total += 1
+            first, further = weights[kind]
+            total += first + further * max(0, size - (8 if kind == "word" else 1))
     return total

@@ -30,15 +30,15 @@ _SHAPES = "what is read: reviews of FastChat and QLoRA, results of the original 
 class ImportSummary:
     """What came in.
 
-    `recovered` scores were lost by the reviews' own parser and read by ours; `mended` ones differ
-    from what the text says, because somebody put them right by hand: those are kept as they are.
+    Stored scores are taken as they are, also the `mended` ones, which differ from what the text
+    says. `lost` reviews have none, though ours can be read: `reread` recovers them.
     """
 
     outputs: tuple[Path, ...]
     models: tuple[str, ...]
     judgments: int
     unreadable: int
-    recovered: int
+    lost: int
     mended: int
     skipped: int
 
@@ -67,6 +67,9 @@ def import_reviews(settings: ImportSettings, *, progress: Progress = SILENT) -> 
     if not found.judgments:
         hint = "--answers must hold the answers that the reviews are about"
         raise InputError(f"no review is about an answer of '{settings.baseline}'", hint)
+    if found.scores["lost"]:
+        count = found.scores["lost"]
+        progress.note(f"{count} reviews have no stored score but a readable text: see --reread")
     for reason, count in found.skipped.items():
         progress.warn(f"left out {count} reviews: {reason}")
     judgments = _numbered(found.judgments)
@@ -76,7 +79,7 @@ def import_reviews(settings: ImportSettings, *, progress: Progress = SILENT) -> 
         models=tuple(sorted({judgment.model for judgment in judgments})),
         judgments=len(judgments),
         unreadable=sum(judgment.status == "unreadable" for judgment in judgments),
-        recovered=found.scores["recovered"],
+        lost=found.scores["lost"],
         mended=found.scores["mended"],
         skipped=found.skipped.total(),
     )
@@ -128,7 +131,9 @@ def _add_review(
         usage=None,
         created="",
     )
-    found.judgments.append(_scored(judgment, _scores(row.get("score"), text, found.scores)))
+    found.judgments.append(
+        _scored(judgment, _scores(row.get("score"), text, settings.reread, found.scores))
+    )
 
 
 def _add_result(where: str, row: dict[str, Any], settings: ImportSettings, found: _Found) -> None:
@@ -139,25 +144,30 @@ def _add_result(where: str, row: dict[str, Any], settings: ImportSettings, found
     for judgment in records.parse(where, row, Judgment):
         named = dataclasses.replace(judgment, baseline=settings.baseline)
         if named.status == "unreadable":
-            named = _scored(named, _scores(None, named.text, found.scores))
+            named = _scored(named, _scores((), named.text, settings.reread, found.scores))
         found.judgments.append(named)
         key = (judgment.model, answer.question_id)
         found.answers[key] = dataclasses.replace(answer, model=judgment.model)
 
 
-def _scores(stored: Any, text: str, tally: Counter[str]) -> tuple[float, float] | None:
-    """The stored scores; where there are none (-1, -1 or 0, 0), what the text says."""
-    read = read_scores(text)
+def _scores(
+    stored: Any, text: str, reread: bool, tally: Counter[str]
+) -> tuple[float, float] | None:
+    """The stored scores; where none were ever stored, or to reread, what the text says."""
+    found = read_scores(text)
+    read = (found.first, found.second) if found else None
     match stored:
         case [int() | float() as first, int() | float() as second] if _plausible(first, second):
-            as_read = read is not None and (read.first, read.second) == (first, second)
-            tally["stored" if as_read else "mended"] += 1
+            tally["mended"] += read != (first, second)
             return float(first), float(second)
-    tally["recovered" if read else "lost"] += 1
-    return (read.first, read.second) if read else None
+    if stored is None or reread or read is None:
+        return read
+    tally["lost"] += 1
+    return None
 
 
 def _plausible(first: float, second: float) -> bool:
+    """Not FastChat's -1, -1 nor the original's 0, 0 for a review that could not be read."""
     return all(LOWEST <= score <= HIGHEST for score in (first, second)) and (first or second) != 0
 
 
@@ -194,13 +204,19 @@ def _write(
     questions: list[Question] | None,
 ) -> list[Path]:
     files = dict(_files(settings, sides, found, judgments))
-    jsonl.claim(files, force=settings.force)
+    jsonl.claim((p for p, rows in files.items() if not _same(p, rows)), force=settings.force)
     questions = questions or list(found.questions.values())
     if questions:
         benchmarks.keep_with_run(settings.out, questions, force=settings.force)
     for path, rows in files.items():
         records.write(path, rows)
     return list(files)
+
+
+def _same(path: Path, rows: Sequence[Judgment] | Sequence[Answer]) -> bool:
+    """Whether a file holds these very rows already, as a baseline shared by several imports."""
+    wanted = "".join(jsonl.dumps(row.to_row()) + "\n" for row in rows)
+    return path.is_file() and path.read_bytes() == wanted.encode()
 
 
 def _files(

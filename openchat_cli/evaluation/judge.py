@@ -6,7 +6,6 @@ orders (balanced position calibration); Wang et al. 2023, arXiv 2305.17926.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections import Counter
@@ -14,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_cli.core import jsonl, records
-from openchat_cli.core.client import spread
+from openchat_cli.core import jsonl, loop, records
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.jsonl import Journal
 from openchat_cli.core.progress import SILENT, Progress
@@ -189,7 +187,7 @@ def _by_reference(
 def _by_llm(settings: JudgeSettings, found: Sequence[Match], progress: Progress) -> JudgeSummary:
     with Journal(_journal_path(settings)) as journal:
         judge_ = LlmJudge(settings, journal, progress)
-        made = asyncio.run(_all_verdicts(judge_, list(_cases(found, settings)), progress))
+        made = loop.run(_all_verdicts(judge_, list(_cases(found, settings)), progress))
     summary = _written(settings, found, made)
     usage: Counter[str] = Counter()
     for judgment in made:
@@ -214,7 +212,7 @@ async def _all_verdicts(
             task.advance()
 
         async with judge_.client:
-            await spread(enumerate(cases), one, judge_.client.endpoint.concurrency)
+            await loop.spread(enumerate(cases), one, judge_.client.endpoint.concurrency)
     return [made[index] for index in range(len(cases))]
 
 

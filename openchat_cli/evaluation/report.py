@@ -12,25 +12,17 @@ import openchat_cli
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.evaluation.comparison import REFERENCE_JUDGE, Comparison, compare
+from openchat_cli.evaluation.comparison import Comparison, compare
 from openchat_cli.evaluation.figures import Bootstrap, Figure, Figures
 from openchat_cli.evaluation.run_files import AnswerSet, Run, read_run, run_names
-from openchat_cli.evaluation.settings import ReportSettings
+from openchat_cli.evaluation.settings import REFERENCE_JUDGE, ReportSettings
 from openchat_cli.evaluation.statistics import WinRate
 
-COLUMNS = (
-    "model",
-    "baseline",
-    "judge",
-    "score % [95 %]",
-    "win/tie/loss",
-    "win rate %",
-    "n",
-    "excluded",
-    "order conflicts",
-    "ended by EOT",
-)
-CATEGORY_COLUMNS = ("comparison", "category", "score % [95 %]", "win/tie/loss", "n")
+# Cells have several lines, so that the table fits a terminal of 80 columns.
+# `n`: questions scored of those asked; `flips`: verdicts that change with the order of the
+# answers; `EOT`: answers that the model ended itself.
+COLUMNS = ("model", "score %", "win/tie/loss", "n", "flips", "EOT")
+CATEGORY_COLUMNS = ("category", "score % [95 %]", "win/tie/loss", "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,7 @@ class ReportSummary:
     outputs: tuple[Path, ...]
     report: Report
     rows: tuple[tuple[str, ...], ...]  # under COLUMNS, best score first
-    category_rows: tuple[tuple[str, ...], ...]  # under CATEGORY_COLUMNS
+    category_rows: tuple[tuple[str, ...], ...]  # under CATEGORY_COLUMNS; of a single comparison
     counts: Mapping[str, int]
 
     @property
@@ -208,11 +200,7 @@ def _summary(outputs: tuple[Path, ...], report: Report) -> ReportSummary:
         outputs=outputs,
         report=report,
         rows=tuple(_row(report, comparison) for comparison in comparisons),
-        category_rows=tuple(
-            (c.label, category, score_text(of_it.score), outcome_text(of_it), str(of_it.n))
-            for c in comparisons
-            for category, of_it in c.categories.items()
-        ),
+        category_rows=_category_rows(comparisons),
         counts={
             "comparisons": len(comparisons),
             "questions": sum(len(c.items) for c in comparisons),
@@ -225,18 +213,24 @@ def _summary(outputs: tuple[Path, ...], report: Report) -> ReportSummary:
 
 def _row(report: Report, comparison: Comparison) -> tuple[str, ...]:
     overall, both = comparison.overall, comparison.both_orders
-    ended = report.ended(comparison)
+    ended, asked = report.ended(comparison), len(comparison.items)
+    judge = comparison.judge + (" (no LLM)" if comparison.judge == REFERENCE_JUDGE else "")
     return (
-        comparison.model,
-        comparison.baseline,
-        comparison.judge,
-        score_text(overall.score),
-        outcome_text(overall),
-        win_rate_text(overall.win_rate),
-        str(overall.n),
-        str(sum(comparison.excluded.values())),
+        f"{comparison.model}\nvs {comparison.baseline}\nby {judge}",
+        score_text(overall.score).replace(" [", "\n["),
+        f"{outcome_text(overall)}\n{win_rate_text(overall.win_rate)} %",
+        str(asked) if overall.n == asked else f"{overall.n} of {asked}",
         f"{both.conflicts} of {both.n}" if both else "-",
         "-" if ended is None else f"{ended:.0f} %",
+    )
+
+
+def _category_rows(comparisons: Sequence[Comparison]) -> tuple[tuple[str, ...], ...]:
+    if len(comparisons) != 1 or len(comparisons[0].categories) < 2:
+        return ()
+    return tuple(
+        (category, score_text(of_it.score), outcome_text(of_it), str(of_it.n))
+        for category, of_it in comparisons[0].categories.items()
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openchat_cli.core.progress import Task
-from openchat_cli.evaluation.comparison import REFERENCE_JUDGE, Comparison
+from openchat_cli.evaluation.comparison import Comparison
 from openchat_cli.evaluation.figures import VERDICTS, Figure
 from openchat_cli.evaluation.report import (
     ModelFigures,
@@ -16,9 +16,11 @@ from openchat_cli.evaluation.report import (
 )
 from openchat_cli.evaluation.report_questions import question_list
 from openchat_cli.evaluation.run_files import Run
+from openchat_cli.evaluation.settings import REFERENCE_JUDGE
 from openchat_cli.web import charts
 from openchat_cli.web.html import Html, join, tag
 from openchat_cli.web.shell import asset, page
+from openchat_cli.web.tables import number, table, two_lines
 
 
 def report_page(report: Report, runs: Sequence[Run], task: Task) -> Html:
@@ -95,10 +97,10 @@ def _leaderboard(report: Report) -> Html:
         "Ended by EOT",
     ]
     rows = [_leaderboard_row(report, comparison, runs) for comparison in report.comparisons]
-    table = _table("Every model against its baseline, best score first", heads, rows)
+    leaders = table("Every model against its baseline, best score first", heads, rows)
     notes = [tag("li", note) for note in report.notes]
     below = tag("ul", *notes, class_="notes") if notes else Html("")
-    return tag("section", tag("h2", "Leaderboard"), table, below)
+    return tag("section", tag("h2", "Leaderboard"), leaders, below)
 
 
 def _leaderboard_row(report: Report, comparison: Comparison, runs: bool) -> list[str]:
@@ -112,14 +114,14 @@ def _leaderboard_row(report: Report, comparison: Comparison, runs: bool) -> list
     ended, excluded = report.ended(comparison), sum(comparison.excluded.values())
     return [
         *([comparison.run] if runs else []),
-        _two_lines(tag("strong", comparison.model), f"vs {comparison.baseline}"),
-        _two_lines(comparison.judge, detail),
-        _number(score_text(overall.score), overall.standing or ""),
+        two_lines(tag("strong", comparison.model), f"vs {comparison.baseline}"),
+        two_lines(comparison.judge, detail),
+        number(score_text(overall.score), overall.standing or ""),
         _signed(overall.difference),
         outcome_text(overall).replace("/", " / "),
         win_rate_text(overall.win_rate),
-        _number(str(overall.n), f"{excluded} excluded" if excluded else ""),
-        _number(f"{both.conflicts} of {both.n}", first) if both else "–",
+        number(str(overall.n), f"{excluded} excluded" if excluded else ""),
+        number(f"{both.conflicts} of {both.n}", first) if both else "–",
         "–" if ended is None else f"{ended:.0f} %",
     ]
 
@@ -189,8 +191,8 @@ def _categories(comparisons: Sequence[Comparison]) -> Html:
         for name, of_it in c.categories.items()
     ]
     heads = ["Comparison", "Category", "Score, % [95 %]", "Difference [95 %]", "Win/tie/loss"]
-    table = _table("Every category", [*heads, "Win rate ± s.e., %", "n"], rows)
-    more = tag("details", tag("summary", "The same as a table"), table)
+    every = table("Every category", [*heads, "Win rate ± s.e., %", "n"], rows)
+    more = tag("details", tag("summary", "The same as a table"), every)
     return tag("section", tag("h2", "By category"), *parts, more)
 
 
@@ -243,11 +245,11 @@ def _order_matrix(comparison: Comparison) -> Html:
     both = comparison.both_orders
     assert both is not None  # asked for where it is there only
     rows = [
-        [verdict, *(_number(str(both.matrix[i][j]), strong=i == j) for j in range(3))]
+        [verdict, *(number(str(both.matrix[i][j]), strong=i == j) for j in range(3))]
         for i, verdict in enumerate(VERDICTS)
     ]
     heads = ["model first ↓ · baseline first →", *VERDICTS]
-    table = _table(comparison.label, heads, rows)
+    matrix = table(comparison.label, heads, rows)
     wins, ties, losses = both.agreed
     first = "–" if comparison.first_place is None else f"{comparison.first_place:.0f} %"
     facts = (
@@ -256,7 +258,7 @@ def _order_matrix(comparison: Comparison) -> Html:
         f"decided judgments (50 % is fair). Counting a win only where both orders agree: "
         f"{wins} / {ties} / {losses}, adjusted win rate {win_rate_text(both.adjusted_win_rate)} %."
     )
-    return tag("div", table, tag("p", facts, class_="muted small"), class_="card")
+    return tag("div", matrix, tag("p", facts, class_="muted small"), class_="card")
 
 
 def _models(models: Sequence[ModelFigures]) -> Html:
@@ -276,8 +278,8 @@ def _models(models: Sequence[ModelFigures]) -> Html:
         for one in models
     ]
     heads = ["Model", "Role", "Run", "Answers", "Failed", "Ended by EOT", "Share", "Mean length"]
-    table = _table("The answers; lengths in characters", heads, rows)
-    return tag("section", tag("h2", "Answers"), table)
+    answers = table("The answers; lengths in characters", heads, rows)
+    return tag("section", tag("h2", "Answers"), answers)
 
 
 def _method(report: Report) -> Html:
@@ -295,48 +297,3 @@ def _method(report: Report) -> Html:
     ]
     items = [tag("li", text) for text in texts]
     return tag("details", tag("summary", "How these figures are made"), tag("ul", *items))
-
-
-def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table of cells; plain texts that begin with a digit or a sign are set as numbers."""
-    body = [[_cell(cell) for cell in row] for row in rows]
-    numbers = [cell.number for cell in body[0]] if body else [False] * len(heads)
-    head = [
-        tag("th", name, scope="col", class_="n" if number else None)
-        for name, number in zip(heads, numbers, strict=True)
-    ]
-    table = tag(
-        "table",
-        tag("caption", caption),
-        tag("thead", tag("tr", *head)),
-        tag("tbody", *(tag("tr", *cells) for cells in body)),
-    )
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=caption)
-
-
-class _Cell(Html):
-    """A table cell that is set already."""
-
-    number: bool
-
-
-def _cell(value: str) -> _Cell:
-    if isinstance(value, _Cell):
-        return value
-    number = value[:1].isdigit() or value[:1] in ("+", "-", "–")
-    return _number(value) if number else _two_lines(value)
-
-
-def _number(text: str, below: str = "", *, strong: bool = False) -> _Cell:
-    return _set(tag("b", text) if strong else text, below, number=True)
-
-
-def _two_lines(text: str, below: str = "") -> _Cell:
-    return _set(text, below, number=False)
-
-
-def _set(text: str, below: str, *, number: bool) -> _Cell:
-    small = tag("div", below, class_="muted small") if below else ""
-    cell = _Cell(tag("td", text, small, class_="n" if number else None))
-    cell.number = number
-    return cell

@@ -124,4 +124,5 @@ class ImportSettings:
     answers: tuple[Path, ...] = ()
     questions: Path | None = None
     judge: str = "imported"  # where the reviews do not say who judged
+    reread: bool = False  # read the texts of reviews whose scores their own parser lost
     force: bool = False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from openchat_cli.evaluation import verdict_words as words
+from openchat_cli.evaluation.verdict_tables import table_pairs
 
 LOWEST, HIGHEST = 0.0, 10.0
 
@@ -87,17 +88,15 @@ class _Review:
             text = f"{text[:_LONG]}\n{text[-_LONG:]}"
         # What a reasoning model thinks aloud is not its verdict.
         raw = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.DOTALL).translate(_FULL_WIDTH)
-        clean = re.sub(r"```\w*$|[*_`]{1,3}|^\s*#+\s", "", raw, flags=re.MULTILINE)
+        clean = re.sub(
+            r"```\w*$|[*`]{1,3}|(?<!\w)_{1,3}|_{1,3}(?!\w)|^\s*#+\s", "", raw, flags=re.MULTILINE
+        )
         return cls(raw, [line.strip() for line in clean.splitlines() if line.strip()])
 
     @property
     def edges(self) -> list[str]:
         """The first line, and the last few with the very last one first."""
         return [self.lines[0], *self.lines[: -_TAIL - 1 : -1]]
-
-
-def _float(text: str) -> float:
-    return float(text.replace(",", "."))
 
 
 # --- JSON ---
@@ -128,31 +127,17 @@ def _json_values(text: str) -> Iterator[Any]:
             continue
 
 
-# Bare "a" and "b" are left out: objects in code under review have such keys.
-_KEYS = (
-    ("assistant_1_score", "assistant_2_score"),
-    ("assistant_a_score", "assistant_b_score"),
-    ("assistant_1", "assistant_2"),
-    ("assistant1", "assistant2"),
-    ("assistant_a", "assistant_b"),
-    ("score_1", "score_2"),
-    ("score1", "score2"),
-    ("score_a", "score_b"),
-)
-
-
 def _pair_of(value: Any) -> Pair | None:
     if isinstance(value, list) and len(value) == 2:
         first, second = _number(value[0]), _number(value[1])
         return None if first is None or second is None else (first, second)
     if not isinstance(value, dict):
         return None
-    by_key = {re.sub(r"[\s-]+", "_", str(key).lower()): item for key, item in value.items()}
-    for one, other in _KEYS:
-        if one in by_key and other in by_key:
-            return _pair_of([by_key[one], by_key[other]])
-    nested = next((key for key in ("scores", "ratings", "score") if key in by_key), None)
-    return None if nested is None else _pair_of(by_key[nested])
+    by_side = {words.side_of(str(key)): item for key, item in value.items()}
+    for one, other in (("1", "2"), ("a", "b")):
+        if one in by_side and other in by_side:
+            return _pair_of([by_side[one], by_side[other]])
+    return _pair_of(by_side.get("both"))
 
 
 def _number(value: Any) -> float | None:
@@ -161,7 +146,7 @@ def _number(value: Any) -> float | None:
         return _number(value.get("score", value.get("rating")))
     if isinstance(value, str):
         found = words.GRADE.fullmatch(value.strip())
-        return _float(found["grade"]) if found else None
+        return words.to_float(found["grade"]) if found else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value)
@@ -171,8 +156,11 @@ def _number(value: Any) -> float | None:
 
 
 def _double_brackets(review: _Review) -> Iterator[Pair]:
-    """[[8, 9]] at an edge, or on a line that speaks of scores."""
-    for line in [*review.edges, *filter(words.SCORE.search, review.lines)]:
+    """[[8, 9]] on a line of its own at an edge, at the very end, or where scores are spoken of."""
+    lines = [line for line in review.edges if words.BARE_DOUBLE.fullmatch(line)]
+    if review.lines[-1].rstrip(" .").endswith("]]"):
+        lines.insert(0, review.lines[-1])
+    for line in [*lines, *filter(words.SCORE.search, reversed(review.lines))]:
         yield from _pairs(words.DOUBLE_BRACKETS, line)
 
 
@@ -182,7 +170,7 @@ def _pair_lines(review: _Review) -> Iterator[Pair]:
     for line in [*edges, *reversed(review.lines)]:
         found = next(filter(None, (pattern.match(line) for pattern in words.PAIR_LINES)), None)
         if found and _names_scores(found["lead"] or "", at_edge=line in edges):
-            yield _float(found["first"]), _float(found["second"])
+            yield words.to_float(found["first"]), words.to_float(found["second"])
 
 
 def _names_scores(lead: str, *, at_edge: bool) -> bool:
@@ -217,68 +205,14 @@ def _lone_tuple(line: str) -> Iterator[Pair]:
 
 def _pairs(pattern: re.Pattern[str], text: str) -> Iterator[Pair]:
     for found in pattern.finditer(text):
-        yield _float(found["first"]), _float(found["second"])
-
-
-# --- tables ---
-
-
-def _tables(review: _Review) -> Iterator[Pair]:
-    """Scores in a Markdown table: one row for each assistant, or one column."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in review.lines
-        if line.count("|") >= 2 or re.fullmatch(r"[^|]+\|[^|]+", line)
-    ]
-    rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
-    if len(rows) >= 2:
-        yield from _by_rows(rows)
-        yield from _by_columns(rows)
-
-
-def _by_rows(rows: list[list[str]]) -> Iterator[Pair]:
-    """| Assistant 1 | 8 |"""
-    column = _summing(rows[0], default=-1)
-    found = [_grade_in(_row_of(rows, who), column) for who in (words.FIRST, words.SECOND)]
-    if found[0] is not None and found[1] is not None:
-        yield found[0], found[1]
-
-
-def _by_columns(rows: list[list[str]]) -> Iterator[Pair]:
-    """| Overall | 8 | 9 | under | Criterion | Assistant 1 | Assistant 2 |"""
-    columns = [
-        next((at for at, cell in enumerate(rows[0]) if who.fullmatch(cell)), None)
-        for who in (words.FIRST, words.SECOND)
-    ]
-    if columns[0] is None or columns[1] is None:
-        return
-    row = rows[_summing([row[0] for row in rows], default=1 if len(rows) == 2 else 0)]
-    first, second = _grade_in(row, columns[0]), _grade_in(row, columns[1])
-    if first is not None and second is not None:
-        yield first, second
-
-
-def _summing(cells: list[str], default: int) -> int:
-    """Where the cell stands that names the overall score."""
-    for pattern in (words.OVERALL, words.SCORE):
-        found = [at for at, cell in enumerate(cells) if pattern.search(cell)]
-        if found:
-            return found[-1]
-    return default if len(cells) == 2 or default >= 0 else 0
-
-
-def _row_of(rows: list[list[str]], who: re.Pattern[str]) -> list[str]:
-    return next((row for row in rows[1:] if who.fullmatch(row[0])), [])
-
-
-def _grade_in(row: list[str], column: int) -> float | None:
-    if not -len(row) <= column < len(row):
-        return None
-    found = words.GRADE.fullmatch(row[column])
-    return _float(found["grade"]) if found else None
+        yield words.to_float(found["first"]), words.to_float(found["second"])
 
 
 # --- scores with names ---
+
+
+def _tables(review: _Review) -> Iterator[Pair]:
+    return table_pairs(review.lines)
 
 
 def _labelled(review: _Review) -> Iterator[Pair]:
@@ -286,25 +220,40 @@ def _labelled(review: _Review) -> Iterator[Pair]:
     return _last_of_each("\n".join(review.lines), words.LABELLED)
 
 
+def _under_headings(review: _Review) -> Iterator[Pair]:
+    """ "Assistant 1" as a heading, "Score: 8/10" in the lines below it, and so for the second."""
+    grades: dict[str, str] = {}
+    section = ""
+    for line in review.lines:
+        if words.FIRST_HEADING.fullmatch(line):
+            section = "first"
+        elif words.SECOND_HEADING.fullmatch(line):
+            section = "second"
+        elif section and (found := words.OWN_SCORE.fullmatch(line)):
+            grades[section] = found["grade"]
+    if len(grades) == 2:
+        yield words.to_float(grades["first"]), words.to_float(grades["second"])
+
+
 def _score_of(review: _Review) -> Iterator[Pair]:
     """Whole sentences: "I would give Assistant 1 a score of 8 and Assistant 2 a score of 9"."""
     text = "\n".join(review.lines)
     for pattern in words.TOGETHER:
         yield from reversed(list(_pairs(pattern, text)))
-    for each in (words.SCORE_OF, words.GIVEN):
+    for each in (words.SCORE_OF, words.NUMBERED, words.GIVEN, words.RATED):
         yield from _last_of_each(text, each)
 
 
 def _both(review: _Review) -> Iterator[Pair]:
     """ "both assistants receive a score of 9"."""
     for found in reversed(list(words.BOTH.finditer("\n".join(review.lines)))):
-        yield _float(found["grade"]), _float(found["grade"])
+        yield words.to_float(found["grade"]), words.to_float(found["grade"])
 
 
-def _last_of_each(text: str, patterns: tuple[re.Pattern[str], re.Pattern[str]]) -> Iterator[Pair]:
+def _last_of_each(text: str, patterns: tuple[re.Pattern[str], ...]) -> Iterator[Pair]:
     found = [list(pattern.finditer(text)) for pattern in patterns]
     if found[0] and found[1]:
-        yield _float(found[0][-1]["grade"]), _float(found[1][-1]["grade"])
+        yield words.to_float(found[0][-1]["grade"]), words.to_float(found[1][-1]["grade"])
 
 
 _ATTEMPTS: tuple[tuple[str, Callable[[_Review], Iterator[Pair]]], ...] = (
@@ -314,6 +263,7 @@ _ATTEMPTS: tuple[tuple[str, Callable[[_Review], Iterator[Pair]]], ...] = (
     ("a tuple on the last line", _last_line_tuple),
     ("a table", _tables),
     ("labelled", _labelled),
+    ("under headings", _under_headings),
     ("score of", _score_of),
     ("both", _both),
     ("a tuple at an edge", _edge_tuple),
@@ -332,4 +282,4 @@ def _ratings(review: _Review) -> Iterator[float]:
     text = "\n".join(review.lines)
     for pattern in words.RATINGS:
         for found in reversed(list(pattern.finditer(text))):
-            yield _float(found["grade"])
+            yield words.to_float(found["grade"])

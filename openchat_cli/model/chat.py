@@ -124,7 +124,7 @@ def _sentencepiece(encoder: SentencePieceEncoder) -> Json:
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
             "fuse_unk": True,
-            "byte_fallback": pieces.has_bytes,
+            "byte_fallback": True,
             "ignore_merges": False,
             "vocab": dict(pieces.vocab),
             "merges": [list(pair) for pair in pieces.merges],
@@ -176,6 +176,8 @@ def tokenizer_config(
         "eos_token": kind.eot,
         **names,
         "additional_special_tokens": others,
+        # Without it 4.57 gives token_type_ids, which these models' generate() refuses.
+        "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
         "model_max_length": context,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError
 from openchat_cli.core.manifest import FILE_NAME as MANIFEST
 from openchat_cli.core.manifest import Manifest, read_manifest
-from openchat_cli.model import config
+from openchat_cli.model import config, weights
 
 if TYPE_CHECKING:
     import torch
@@ -54,26 +54,31 @@ def load_model(
     transformers_log: Any = logging
     transformers_log.disable_progress_bar()
     from_pretrained: Any = AutoModelForCausalLM.from_pretrained
+    _check(path, manifest)
     wanted = "auto" if dtype == "auto" else getattr(torch, config.torch_name(dtype))
     try:
-        model, info = from_pretrained(
+        model = from_pretrained(
             path,
             dtype=wanted,
             attn_implementation=attention,
             trust_remote_code=False,
             local_files_only=True,
             use_safetensors=True,
-            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: the model can't be loaded ({reason})") from None
-    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-    if wrong:
-        raise InputError(f"{path}: the weights are not those of config.json ({wrong[0]})")
-    if model.get_input_embeddings().weight.shape[0] <= manifest.eot_id:
-        raise InputError(f"{path}: the embedding has no row for the end-of-turn token")
     return _on(model, device)
+
+
+def _check(path: Path, manifest: Manifest) -> None:
+    """Refuse weights that are not those of config.json: transformers would fill them with noise."""
+    checkpoint = weights.Checkpoint(path)
+    skeleton = weights.skeleton(path)
+    found = {name: checkpoint.shape(name) for name in checkpoint.names}
+    weights.compare(path, skeleton.shapes, found)
+    if skeleton.shapes[skeleton.embeddings[0]][0] <= manifest.eot_id:
+        raise InputError(f"{path}: the embedding has no row for the end-of-turn token")
 
 
 def _on(model: Any, device: str | torch.device) -> PreTrainedModel:

@@ -98,7 +98,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> dict[str, Any]:
     )
     lines = [line for text in texts for line in text.splitlines()]
     learner.train_from_iterator(lines, trainer)
-    learned = json.loads(learner.to_str())
+    learned: dict[str, Any] = json.loads(learner.to_str())
     return learned | {
         "added_tokens": [_control_token(index, text) for index, text in enumerate(_CONTROL)],
         "normalizer": _sequence(
@@ -142,6 +142,7 @@ def _write_tokenizer(work: Path, tokenizer: dict[str, Any]) -> None:
 
 def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
     import torch
+    from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
     configuration = LlamaConfig(
@@ -160,5 +161,9 @@ def _write_weights(work: Path, settings: TinySettings, vocab_size: int) -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(configuration)
-    model.save_pretrained(work)
+    configuration.save_pretrained(work)
+    # Not the model's own save_pretrained, which draws a bar of its own. The output embedding is the
+    # input's: it goes in once.
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if "lm_head" not in name}
+    save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
     return sum(parameter.numel() for parameter in model.parameters())

@@ -25,7 +25,7 @@ from typing import Any
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import MissingExtraError, OpenChatError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.training import checkpoint, events
+from openchat_cli.training import checkpoint, events, log
 from openchat_cli.training.events import Follower
 from openchat_cli.training.resolve import Resolved, resolve
 from openchat_cli.training.settings import Ranks, Run, TrainSettings, TrainSummary
@@ -87,6 +87,7 @@ def _claim(settings: TrainSettings, run: Run) -> None:
             hint = "--resume goes on from it, --force begins anew"
             raise UsageError(f"{found.path}: a checkpoint is there already", hint)
     jsonl.make_folder(checkpoint.folder(run))
+    log.check_free(folder)
     checkpoint.clean(run, everything=not settings.resume)
 
 
@@ -151,9 +152,9 @@ def _launch(run: Run, follower: Follower) -> None:
 
 
 def _start(run: Run, rank: int, send: int, rendezvous: Path) -> subprocess.Popen[bytes]:
-    log = _log(run, rank)
-    jsonl.make_folder(log.parent)
-    with log.open("ab" if run.resume else "wb") as output:
+    printed = _printed(run, rank)
+    jsonl.make_folder(printed.parent)
+    with printed.open("ab" if run.resume else "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "openchat_cli.training.entry"],
             stdin=subprocess.PIPE,
@@ -176,7 +177,7 @@ def _start(run: Run, rank: int, send: int, rendezvous: Path) -> subprocess.Popen
     return process
 
 
-def _log(run: Run, rank: int) -> Path:
+def _printed(run: Run, rank: int) -> Path:
     return run.folder / "logs" / f"rank-{rank}.log"
 
 
@@ -220,11 +221,13 @@ def _reason(run: Run, started: list[subprocess.Popen[bytes]], follower: Follower
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             why = " (out of memory?)" if name == "SIGKILL" else ""
-            return OpenChatError(f"rank {rank} was killed by {name}{why}", f"see {_log(run, rank)}")
+            return OpenChatError(
+                f"rank {rank} was killed by {name}{why}", f"see {_printed(run, rank)}"
+            )
     if follower.error is not None:
-        return events.to_error(follower.error, f"see {_log(run, follower.error['rank'])}")
+        return events.to_error(follower.error, f"see {_printed(run, follower.error['rank'])}")
     rank = next((at for at, process in enumerate(started) if process.poll()), 0)
-    return OpenChatError(f"rank {rank} ended without a reason", f"see {_log(run, rank)}")
+    return OpenChatError(f"rank {rank} ended without a reason", f"see {_printed(run, rank)}")
 
 
 def _reap(started: list[subprocess.Popen[bytes]]) -> None:

@@ -41,6 +41,12 @@ class TrainLog:
         self._journal.close()
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder in which another process trains."""
+    with Journal(folder / FILE_NAME, key="step"):
+        return
+
+
 def evaluations(folder: Path) -> list[dict[str, Any]]:
     """The evaluations so far, oldest first."""
     path = folder / FILE_NAME

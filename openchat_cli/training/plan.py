@@ -63,7 +63,7 @@ class Plan:
         self._batch_size, self._epochs, self._seed = batch_size, epochs, seed
         self._world_size, self._max_tokens, self._micro = world_size, max_tokens, micro_batch
         if micro_batch is None:
-            _check_fits(lengths, max_tokens)
+            check_fits(lengths, max_tokens)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     def conversations(self, step: int) -> list[int]:
@@ -129,6 +129,7 @@ class Plan:
 
 def in_order(lengths: Lengths, *, world_size: int, max_tokens: int) -> StepPlan:
     """All conversations once, packed: how evaluation goes through its set."""
+    check_fits(lengths, max_tokens)
     return _pack(list(range(len(lengths))), lengths.tolist(), world_size, max_tokens)
 
 
@@ -163,7 +164,8 @@ def _by_length(order: Lengths, lengths: Lengths, micro: int) -> Lengths:
     return np.concatenate([part[np.argsort(-lengths[part], kind="stable")] for part in runs])
 
 
-def _check_fits(lengths: Lengths, max_tokens: int) -> None:
+def check_fits(lengths: Lengths, max_tokens: int) -> None:
+    """Refuse a conversation that is longer than a bin."""
     longest = int(lengths.argmax())
     if lengths[longest] > max_tokens:
         message = f"record {longest + 1} has {lengths[longest]} tokens, a bin has {max_tokens}"

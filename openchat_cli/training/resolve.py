@@ -18,7 +18,7 @@ from openchat_cli.core.templates import template_hash
 from openchat_cli.model.load import require_manifest
 from openchat_cli.training import dataset, deepspeed_config, schedule
 from openchat_cli.training.dataset import Files, TokenDataset
-from openchat_cli.training.plan import Plan, in_order
+from openchat_cli.training.plan import Plan, check_fits
 from openchat_cli.training.settings import PlanSummary, Run, TrainSettings
 
 _MIN_BIN = 8192  # tokens: enough to keep a device busy where the context is short
@@ -126,9 +126,10 @@ def resolve(settings: TrainSettings, world_size: int) -> Resolved:
         **values,
     )
     resolved = Resolved(run, train, evaluation, tuple(warnings))
-    if evaluation is not None and run.batching == "packed":
-        in_order(evaluation.lengths, world_size=world_size, max_tokens=run.max_tokens)
-    resolved.plan()
+    if run.batching == "packed":
+        for data in (train, evaluation):
+            if data is not None:
+                check_fits(data.lengths, run.max_tokens)
     return resolved
 
 

@@ -127,11 +127,10 @@ class _Trainer:
         for step in range(done, plan.steps):
             row = self._step(step)
             tokens, seconds, loss = tokens + row["tokens"], seconds + row["seconds"], row["loss"]
+            self._check_finite(step, row)
             if log is not None:
                 log.add("step", row)
             self._tell({"event": "step", **row})
-            if not math.isfinite(loss):
-                raise OpenChatError(f"the loss of step {step + 1} is {loss}: stopped")
             self._after_step(step + 1, log)
         if log is not None:
             log.close()
@@ -160,6 +159,13 @@ class _Trainer:
             self._evaluate(done, log)
         if at_end or (run.save_every and done % run.save_every == 0):
             self._save(done)
+
+    def _check_finite(self, step: int, row: dict[str, Any]) -> None:
+        if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+            return
+        records = ", ".join(str(index + 1) for index in self._plan.conversations(step)[:8])
+        message = f"step {row['step']} has loss {row['loss']}, gradient norm {row['grad_norm']}"
+        raise OpenChatError(message, f"lower --learning-rate? its records are {records}, …")
 
     def _tell(self, event: dict[str, Any]) -> None:
         if self._chief:
@@ -202,6 +208,9 @@ class _Trainer:
             config=config,
             dist_init_required=False,
         )
+        if own is not None and run.dtype == "bf16" and engine.zero_optimization_stage() == 0:
+            # DeepSpeed has taken a step of zeros here, which would count in the bias correction.
+            own.state.clear()
         return engine
 
     # --- one step ---

@@ -20,6 +20,8 @@ READ = {
     "[6, 7]": (6, 7),
     "```json\n[6, 7]\n```": (6, 7),
     'It returns {"a": 1, "b": 2} as asked.\n\n[9, 8]': (9, 8),
+    '{"Assistant A": 7, "Assistant B": 6}': (7, 6),
+    '{"reasoning": "x", "ratings": {"answer_1": 7, "answer_2": 6}}': (7, 6),
     # pairs
     "9 8.5\nBoth are helpful; 3 of the 10 tips differ.": (9, 8.5),
     "Assistant 1 found the point (3, 4).\n[8, 9]": (8, 9),
@@ -34,6 +36,9 @@ READ = {
     "<think>Maybe 3 4?\n3 4</think>\n\n7 9": (7, 9),
     "Puntuaciones: 6 y 8": (6, 8),
     "The final scores are (6, 8). Assistant 2 performed better.": (6, 8),
+    "Both fine.\n[assistant_1_score, assistant_2_score] = [8, 9]": (8, 9),
+    "Both fine.\nThe JSON list: [7, 8]": (7, 8),
+    "Score A: 8\nScore B: 9": (8, 9),
     # tables
     "| Assistant | Score |\n|---|---|\n| Assistant 1 | 8/10 |\n| Assistant 2 | 9/10 |": (8, 9),
     "| | Assistant 1 | Assistant 2 |\n|:--|--:|--:|\n| Depth | 5 | 6 |\n| **Overall** | 7 | 8 |\n\n"
@@ -52,7 +57,17 @@ READ = {
     "Assistent 1: 7 Punkte\nAssistent 2: 8,5 Punkte": (7, 8.5),
     "**Model A's score:** 6\n**Model B's score:** 7": (6, 7),
     "Assistant 1 score = [[5]]\nAssistant 2 score = [[6]]": (5, 6),
+    "### Assistant 1\n**Score: 8/10**\n\n### Assistant 2 (short)\nLess.\n**Score: 7/10**": (8, 7),
+    "助手1得分为8，助手2得分为9。": (8, 9),
+    "アシスタント1のスコアは8点です。アシスタント2のスコアは7点です。": (8, 7),
+    "Assistant 1 : 8,5/10\nAssistant 2 : 7/10\n\nLe premier est meilleur.": (8.5, 7),
+    "| Criterion | Assistant 1's score | Assistant 2's score |\n|---|---|---|\n| Total | 8 | 9 |": (
+        8,
+        9,
+    ),
     # sentences
+    "Overall, 8/10 for Assistant 1 and 9/10 for Assistant 2.": (8, 9),
+    "Assistant 1 receives 8 out of 10, while Assistant 2 gets 7/10.": (8, 7),
     "I would give Assistant 1 a score of 8 and Assistant 2 a score of 10, as it is exact.": (8, 10),
     "The scores for Assistant 1 and Assistant 2 are 7 and 9 respectively.": (7, 9),
     "So a score of 6 to Assistant 1 and 8 to Assistant 2 seems fair.": (6, 8),
@@ -82,6 +97,17 @@ UNREADABLE = [
     '{"a": 1, "b": 2}',
     "{" * 2000,
     "Assistant 1: 8%\nAssistant 2: 9%",
+    "Assistant 1 gets 4 and Assistant 2 gets 5, but the result is 6.",
+    "### Assistant 1\nScore: 8/10\n\n### Assistant 2\nIt fails.",
+    "| | Assistant 1 | Assistant 2 |\n|---|---|---|\n| Depth | 5 | 6 |\n| Style | 7 | 8 |",
+    "| Total | 42/50 | 45/50 |",
+    '{"step1": 3, "step2": 4}',
+    '{"model": "x", "n": [1, 2]}',
+    '{"evidence": "Assistant 1: 8 (good)\\nAssistant 2: 7 (less)", "assis',
+    "It prints [[1, 2]] as the matrix.\nThat is right.\nBoth agree.\nGood work.\nThanks.",
+    "The answer key says 3 7.\n\nBoth differ from it in step 2.",
+    "Version 3.11 was used.\n10:30 to 11:45",
+    "Score: 8",
 ]
 
 

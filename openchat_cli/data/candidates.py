@@ -1,0 +1,57 @@
+"""What a source offers before anything is judged: a conversation that may become a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["text", "html", "markdown"]
+
+# Why something is left out, in the order in which it is looked at. docs/data.md has this table.
+REASONS = {
+    "unreadable": "the file can't be opened, unpacked or read",
+    "not_html": "the page is empty or holds no HTML",
+    "not_utf8": "the bytes are not UTF-8",
+    "no_data": "the page has no __NEXT_DATA__",
+    "bad_json": "the JSON is cut off or broken",
+    "no_content": "the page or row holds no conversation",
+    "unknown_shape": "the JSON is not a conversation in a known form",
+    "bad_turn": "a turn has no role or no text",
+    "too_short": "fewer than two turns remain without a leading gpt and a trailing human one",
+    "not_alternating": "the turns are not human, gpt, human, gpt …",
+    "empty_answer": "an answer is empty",
+    "blocked_word": "a text holds a blocked word",
+    "failed": "the converter failed on it",
+    "duplicate": "an earlier conversation has the same roles and texts",
+}
+
+
+class RejectError(Exception):
+    """A candidate is left out: `reason` is a key of REASONS, `where` a place inside the source."""
+
+    def __init__(self, reason: str, detail: str = "", where: str = "") -> None:
+        super().__init__(reason, detail, where)
+        self.reason, self.detail, self.where = reason, detail, where
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: the source's own role name and text."""
+
+    role: str
+    text: str
+    form: Form
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A conversation as its source has it; `noisy` texts may hold words of the page around them."""
+
+    id: str | None
+    model: object
+    turns: tuple[Turn, ...]
+    noisy: bool = False
+    language: str | None = None
+    condition: str | None = None
+    weight: float = 1.0

@@ -1,0 +1,302 @@
+"""The text of one block, collected piece by piece and escaped as a whole at the end.
+
+Escaping waits for the end because whether a character means something depends on its neighbours: a
+lone `*` is only a star unless another one follows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import Literal
+
+from openchat_cli.data import marks
+
+SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
+HARD_BREAK = "  \n"
+_BOXES = ("[ ] ", "[x] ")
+
+Emphasis = Literal["strong", "em", "del"]
+_DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
+
+_BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
+_RISKY = re.compile(r"[\\&<`*_~]|\]\(")
+_ANY_BREAK = re.compile(r" *\n")
+
+
+@dataclass(slots=True)
+class _Mark:
+    """An emphasis or a link: the pieces that open and close it, and the link's target."""
+
+    kind: str
+    start: int
+    end: int = -1
+    target: str = ""
+    title: str = ""
+
+
+def decode(text: str) -> str:
+    """HTML character references to characters; quick for the few that browsers write."""
+    if "&" not in text:
+        return text
+    short = text.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\xa0")
+    if short.count("&") == short.count("&amp;"):
+        return short.replace("&amp;", "&")
+    return unescape(text)
+
+
+class Inline:
+    """Pieces of text and markup in reading order."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._literal: list[int] = []  # pieces of text that hold something with a meaning
+        self._open: list[_Mark] = []
+        self._closed: list[_Mark] = []
+        self._depth: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def text(self, source: str) -> None:
+        """Text as it stands in HTML."""
+        text = decode(source)
+        pieces = self._pieces
+        if "\n" in text:
+            text = _BREAKS.sub("\n", text)
+            if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
+                self._trim_end()
+        if not pieces or pieces[-1][-1:] == "\n" or pieces[-1] in _BOXES:
+            text = text.lstrip(SPACE)
+        if not text:
+            return
+        if _RISKY.search(text):
+            self._literal.append(len(pieces))
+        pieces.append(text)
+
+    def markup(self, text: str) -> None:
+        """Something that is Markdown already."""
+        if text:
+            self._pieces.append(text)
+
+    def code(self, text: str, *, in_cell: bool) -> None:
+        """Inline code; in a table's cell its `|` are escaped with those of the text."""
+        self.markup(marks.code_span(text))
+
+    def image(self, description: str, source: str, title: str) -> None:
+        """An image; its description is plain text."""
+        text = re.sub(r"([\\\[\]`*_<&])", r"\\\1", " ".join(description.split()))
+        self.markup(f"![{text}]({marks.link_target(source, title)})")
+
+    def box(self, *, checked: bool) -> None:
+        """The box of a task."""
+        self.markup(_BOXES[checked])
+
+    def line_break(self) -> None:
+        """`<br>`."""
+        if self._pieces:
+            self._trim_end()
+            self._pieces.append(HARD_BREAK)
+
+    def _trim_end(self) -> None:
+        last = self._pieces[-1]
+        if last[-1:] in SPACE:
+            self._pieces[-1] = last.rstrip(SPACE)
+
+    # --- emphasis and links ---
+
+    def open_emphasis(self, kind: Emphasis) -> None:
+        """`<strong>` and its like; the same again inside itself changes nothing."""
+        self._depth[kind] = self._depth.get(kind, 0) + 1
+        if self._depth[kind] > 1:
+            return
+        last = self._closed[-1] if self._closed else None
+        if last and last.kind == kind and last.end == len(self._pieces) - 1:
+            # `**a****b**` would not read back: what ends and at once begins again goes on.
+            self._closed.pop()
+            self._pieces.pop()
+            last.end = -1
+            self._open.append(last)
+            return
+        self._begin(_Mark(kind, len(self._pieces)))
+
+    def close_emphasis(self, kind: Emphasis) -> None:
+        """The end tag; without its start it means nothing."""
+        depth = self._depth.get(kind, 0)
+        if depth == 1:
+            self._close_to(kind)
+        elif depth:
+            self._depth[kind] = depth - 1
+
+    def open_link(self, target: str | None, title: str) -> None:
+        """`<a>`; without a target it is only text."""
+        if self._depth.get("link"):
+            self._close_to("link")
+        if not target:
+            return
+        if self._pieces and self._pieces[-1].endswith("!"):
+            self._literal.append(len(self._pieces) - 1)
+        self._depth["link"] = 1
+        self._begin(_Mark("link", len(self._pieces), target=target, title=title))
+
+    def close_link(self) -> None:
+        """`</a>`."""
+        if self._depth.get("link"):
+            self._close_to("link")
+
+    def _begin(self, mark: _Mark) -> None:
+        self._open.append(mark)
+        self._pieces.append(_DELIMITERS[mark.kind])
+
+    def _close_to(self, kind: str) -> None:
+        while self._open:
+            mark = self._open.pop()
+            self._depth[mark.kind] = 0
+            self._finish(mark)
+            if mark.kind == kind:
+                return
+
+    def _finish(self, mark: _Mark) -> None:
+        """Move the white space at both ends outside, where the delimiters can see the words."""
+        pieces = self._pieces
+        first, last = mark.start + 1, len(pieces) - 1
+        lead = trail = ""
+        while first <= last and not (rest := pieces[first].lstrip(SPACE)):
+            lead, pieces[first], first = lead + pieces[first], "", first + 1
+        if first > last:
+            pieces[mark.start] = lead
+            return
+        lead, pieces[first] = lead + pieces[first][: len(pieces[first]) - len(rest)], rest
+        while not (rest := pieces[last].rstrip(SPACE)):
+            trail, pieces[last], last = pieces[last] + trail, "", last - 1
+        trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
+        if mark.kind == "link" and first == last and self._is_autolink(mark, rest):
+            pieces[mark.start], pieces[first] = lead, f"<{rest}>"
+            if self._literal and self._literal[-1] == first:
+                self._literal.pop()
+            self.markup(trail)
+            return
+        pieces[mark.start] = lead + pieces[mark.start]
+        mark.end = len(pieces)
+        pieces.append(self._closing(mark))
+        self._closed.append(mark)
+        self.markup(trail)
+
+    def _is_autolink(self, mark: _Mark, text: str) -> bool:
+        if mark.title or text not in (mark.target, mark.target.removeprefix("mailto:")):
+            return False
+        return (
+            re.fullmatch(r"(?:[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+)", text) is not None
+        )
+
+    def _closing(self, mark: _Mark) -> str:
+        if mark.kind != "link":
+            return _DELIMITERS[mark.kind]
+        return f"]({marks.link_target(mark.target, mark.title)})"
+
+    # --- the whole ---
+
+    def take(self) -> str:
+        """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
+        text, places = self._joined()
+        return marks.with_backslashes(text, places | marks.line_starts(text, places))
+
+    def take_line(self) -> str:
+        """The same on one line, for a heading."""
+        text, places = self._joined()
+        text = marks.with_backslashes(text, places | marks.closing_hashes(text))
+        return _ANY_BREAK.sub(" ", text)
+
+    def take_cell(self) -> str:
+        """The same for a table's cell."""
+        text, places = self._joined()
+        text = marks.with_backslashes(text, places)
+        return text.replace(HARD_BREAK, "<br>").replace("\n", " ").replace("|", "\\|")
+
+    def _joined(self) -> tuple[str, set[int]]:
+        pieces = self._pieces
+        if not (self._literal or self._open or self._closed):
+            self._pieces = []
+            return "".join(pieces).rstrip(SPACE), set()
+        self._close_to("")
+        # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
+        strong = [mark for mark in self._closed if mark.kind == "strong"]
+        starts, ends = {mark.start for mark in strong}, {mark.end for mark in strong}
+        for mark in self._closed:
+            if mark.kind != "link":
+                self._settle(mark, starts, ends)
+        pieces[-1] = pieces[-1].rstrip(SPACE)
+        text = "".join(pieces)
+        places = self._places(text)
+        self._pieces, self._literal, self._closed, self._depth = [], [], [], {}
+        end = text.rstrip(SPACE)
+        return end, {place for place in places if place < len(end)}
+
+    def _settle(self, mark: _Mark, starts: set[int], ends: set[int]) -> None:
+        """Choose delimiters that a reader will see as such; HTML where none would do.
+
+        `starts` and `ends` are the pieces where strong text begins and ends.
+        """
+        pieces = self._pieces
+        delimiter = _DELIMITERS[mark.kind]
+        lead = pieces[mark.start][: -len(delimiter)]
+        before = lead[-1:] or self._char(mark.start, -1)
+        first, last = self._char(mark.start, 1), self._char(mark.end, -1)
+        after = self._char(mark.end, 1)
+        if not (marks.opens(before, first) and marks.closes(last, after)):
+            pieces[mark.start] = f"{lead}<{mark.kind}>"
+            pieces[mark.end] = f"</{mark.kind}>"
+        elif mark.kind == "em" and not _is_word(before, after):
+            left, right = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
+            # Its stars would run into those of a strong around it, before it or after it.
+            if left in starts or left in ends or right in starts:
+                pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
+
+    def _neighbour(self, index: int, step: int) -> int:
+        """The nearest piece on one side that is not empty; out of range at the edge."""
+        index += step
+        while 0 <= index < len(self._pieces) and not self._pieces[index]:
+            index += step
+        return index
+
+    def _char(self, index: int, step: int) -> str:
+        """The character next to a piece on one side; "" at the edge of the block."""
+        index = self._neighbour(index, step)
+        inside = 0 <= index < len(self._pieces)
+        return self._pieces[index][0 if step > 0 else -1] if inside else ""
+
+    def _places(self, text: str) -> set[int]:
+        if not self._literal and all(mark.kind != "link" for mark in self._closed):
+            return set()
+        offsets = [0]
+        for piece in self._pieces:
+            offsets.append(offsets[-1] + len(piece))
+
+        def ranges(indexes: list[int]) -> list[marks.Range]:
+            return [(offsets[i], offsets[i + 1]) for i in indexes if offsets[i] < offsets[i + 1]]
+
+        brackets: list[int] = []
+        for mark in self._closed:
+            if mark.kind == "link":
+                inside = range(mark.start + 1, mark.end)
+                if not _pairs("".join(self._pieces[mark.start + 1 : mark.end])):
+                    brackets += inside
+        used = {self._pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
+        literal = sorted(set(self._literal))
+        return marks.escapes(text, ranges(literal), used, ranges(brackets))
+
+
+def _is_word(*chars: str) -> bool:
+    """Whether one of them is a letter or digit: beside it `_` is no delimiter."""
+    return any(char.isalnum() for char in chars)
+
+
+def _pairs(text: str) -> bool:
+    """Whether the square brackets of a link's text are balanced."""
+    depth = 0
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        if depth < 0:
+            return False
+    return depth == 0

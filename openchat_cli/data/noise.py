@@ -1,0 +1,70 @@
+"""Words of the page that were saved with a text, and text that is not well-formed Unicode."""
+
+from __future__ import annotations
+
+import re
+
+# "2 / 2" above a message that was edited. It stands on its own line, or the text is glued to it.
+_PAGER = re.compile(r"\s*+([1-9]\d{0,2}) / ([1-9]\d{0,2})(?:[ \t]*+\r?\n\s*+|(?=(?P<glued>\S)))")
+# What may be glued to a pager: a word of more than one letter, I or A, or an opening mark.
+_GLUED = re.compile(r"[^\W\d_]{2}|[IA][ ']|[“「『《【¿¡]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# "1 / 2cups" is a quantity.
+_UNIT = re.compile(
+    r"(?:cups?|tsp|tbsp|teaspoons?|tablespoons?|inch(?:es)?|in|ft|feet|yards?|miles?|kg|mg|ml|oz|"
+    r"lbs?|mm|cm|km|hours?|hrs?|min|sec|th|of)\b",
+    re.I,
+)
+_COPIED = re.compile(r"Copy\d{1,9} chars / \d{1,9} words$")
+_SHARE = "Share Prompt"
+# The same pager in an answer's HTML, outside the message's own paragraphs.
+_HTML_PAGER = re.compile(
+    r"\s*+((?:<(?:div|span)\b[^<>]*>\s*+)*+)[1-9]\d{0,2} / [1-9]\d{0,2}\s*+(?=</?(?:div|span|p)\b)"
+)
+
+
+def human_text(text: str) -> str:
+    """A human message, verbatim but for the page's own words at its two ends."""
+    return _without_tail(_without_pager(text))
+
+
+def answer_html(html: str) -> str:
+    """An answer's HTML without a pager before it."""
+    return _HTML_PAGER.sub(r"\1", html, count=1) if " / " in html[:400] else html
+
+
+def _without_pager(text: str) -> str:
+    match = _PAGER.match(text)
+    if match is None or int(match[1]) > int(match[2]) or int(match[2]) < 2:
+        return text
+    rest = text[match.end() :]
+    if not rest or (match["glued"] and (not _GLUED.match(rest) or _UNIT.match(rest))):
+        return text
+    return rest
+
+
+def _without_tail(text: str) -> str:
+    kept = text
+    while True:
+        end = kept.rstrip()
+        copied = _COPIED.search(end[-60:])
+        if copied:
+            kept = end[: -len(copied[0])]
+        elif end.endswith(_SHARE) and _stands_apart(end[: -len(_SHARE)]):
+            kept = end[: -len(_SHARE)]
+        else:
+            break
+    return text if kept == text or not kept.strip() else kept.rstrip()
+
+
+def _stands_apart(before: str) -> bool:
+    """On a line of its own or glued to the text: not the end of somebody's sentence."""
+    return bool(before) and before[-1] not in " \t"
+
+
+def mended(text: str) -> str:
+    """The same with lone surrogates, which no UTF-8 can hold, joined to pairs or as U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

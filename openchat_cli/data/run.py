@@ -1,0 +1,63 @@
+"""`data run`: clean, filter and convert, for one model type or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from openchat_cli.core import jsonl
+from openchat_cli.core.errors import UsageError
+from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.core.tokens import resolve_type
+from openchat_cli.data.clean import CleanSummary, clean
+from openchat_cli.data.clean import outputs_of as clean_outputs
+from openchat_cli.data.convert import ConvertSummary, convert
+from openchat_cli.data.convert import outputs_of as convert_outputs
+from openchat_cli.data.filter import FilterSummary, filter_rows
+from openchat_cli.data.filter import outputs_of as filter_outputs
+from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSettings
+
+
+@dataclass
+class RunSummary:
+    """The summaries of the steps, in their order."""
+
+    clean: CleanSummary
+    filter: FilterSummary
+    convert: list[ConvertSummary]
+
+
+def run(
+    settings: CleanSettings,
+    model: str,
+    targets: Sequence[ConvertSettings],
+    *,
+    cleaned: Callable[[CleanSummary], None] = lambda summary: None,
+    progress: Progress = SILENT,
+) -> RunSummary:
+    """The three steps in one folder: each target's input and output are the clean step's output.
+
+    `cleaned` is told of the first step's summary before the next begins, and may raise.
+    """
+    folder = settings.output
+    if folder == jsonl.STDIO:
+        raise UsageError("data run writes several files: OUT must be a folder")
+    wanted = [*clean_outputs(folder), *filter_outputs(folder)]
+    for target in targets:
+        kind = resolve_type(
+            target.model_type, model_path=target.model_path, model_file=target.model_file
+        )
+        wanted += convert_outputs(folder, kind)
+    # What would be refused at the last step is refused before the first.
+    jsonl.claim(wanted, force=settings.force)
+    first = clean(settings, progress=progress)
+    cleaned(first)
+    second = filter_rows(
+        FilterSettings(folder, folder, model=model, force=settings.force), progress=progress
+    )
+    third = [
+        convert(dataclasses.replace(target, input=folder, output=folder), progress=progress)
+        for target in targets
+    ]
+    return RunSummary(first, second, third)
