@@ -125,6 +125,7 @@ def clean(
 ) -> None:
     """Turn raw chats into conversations, with a reason for each that is left out.
 
+    \b
     openchat data clean pages/ out/
     openchat data clean dump.jsonl - | openchat data filter - out/
     """
@@ -156,6 +157,7 @@ def filter_(
 ) -> None:
     """Keep the conversations of one model.
 
+    \b
     openchat data filter out/ out/ --model GPT-4
     openchat data clean pages/ - | openchat data filter - out/ --model any
     """
@@ -193,6 +195,7 @@ def convert(
 ) -> None:
     """Turn conversations into the token dataset of a model type.
 
+    \b
     openchat data convert out/ out/ --model-path prepared/
     openchat data filter out/ - | openchat data convert - out/ --model-path prepared/
     """
@@ -246,6 +249,7 @@ def run(
 ) -> None:
     """Clean, filter and convert, for one model type or for all.
 
+    \b
     openchat data run pages/ out/ --model-path prepared/
     openchat data run chats.zip out/ --model any --model-type openchat
     """

@@ -84,6 +84,7 @@ def serve(
 ) -> None:
     """Serve a model with OpenAI's protocol.
 
+    \b
     openchat serve --model-path model/
     openchat serve --model-path model/ --port 0 --json | head -1
     """
@@ -152,6 +153,7 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal; one message a line, an end of input (Ctrl-D) leaves.
 
+    \b
     openchat chat --model-path model/
     echo "Hello" | openchat chat --url http://127.0.0.1:18888/v1
     """

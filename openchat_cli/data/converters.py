@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import cache
 
 from openchat_cli.core.errors import MissingExtraError
+from openchat_cli.data.converter import TAG
 from openchat_cli.data.dom import code_block
-from openchat_cli.data.html import TAG, to_markdown
+from openchat_cli.data.html import to_markdown
 from openchat_cli.data.marks import fence_for
 from openchat_cli.data.settings import Converter
 

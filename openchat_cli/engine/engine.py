@@ -39,6 +39,8 @@ from openchat_cli.engine.sampling import sample
 from openchat_cli.engine.scheduler import Row, Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
+__all__ = ["Completion", "Delta", "Engine", "Generation", "Load"]
+
 log = logging.getLogger("openchat.engine")
 
 

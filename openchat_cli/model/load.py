@@ -36,13 +36,15 @@ def load_model(
     dtype: LoadDtype = "auto",
     device: str | torch.device = "cpu",
     attention: str | None = None,
+    manifest: Manifest | None = None,
 ) -> PreTrainedModel:
     """The model in evaluation mode on `device`; remote code never runs.
 
-    `dtype` auto keeps that of the folder, `attention` is transformers' `attn_implementation`.
-    Raises InputError where the folder is not prepared, incomplete or damaged.
+    `dtype` auto keeps that of the folder, `attention` is transformers' `attn_implementation`. A
+    `manifest` stands in for the `openchat.json` of a released model, which has none. Raises
+    InputError where the folder is not prepared, incomplete or damaged.
     """
-    manifest = require_manifest(path)
+    manifest = manifest or require_manifest(path)
     try:
         import torch
         from transformers import AutoModelForCausalLM

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
-from openchat_cli.engine.engine import Engine
 from openchat_cli.engine.generation import Completion, Delta, Generation
 from openchat_cli.engine.settings import SamplingParams
+
+if TYPE_CHECKING:
+    from openchat_cli.engine.engine import Engine
 
 
 class ClientGoneError(Exception):

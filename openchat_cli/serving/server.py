@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.serving.settings import ServeSettings
 
@@ -51,6 +52,12 @@ def serve(
     The first signal lets answers under way finish for `shutdown_seconds`, a second one does not.
     Raises OpenChatError where the port is taken, the model can't be loaded or the engine stops.
     """
+    engine = settings.engine
+    # Said now, not after the seconds that importing torch takes.
+    if not engine.model_path.is_dir():
+        hint = "a folder that `openchat model prepare` or `openchat train` made"
+        raise InputError(f"{engine.model_path}: no such folder", hint)
+    resolve_type(engine.model_type, model_path=engine.model_path, model_file=engine.model_file)
     with listen(settings.host, settings.port) as listener:
         asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
 

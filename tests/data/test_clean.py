@@ -160,6 +160,15 @@ def test_human_text_is_verbatim_but_for_noise(tmp_path: Path, text: str, expecte
     assert kept[0]["messages"][0]["content"] == expected
 
 
+def test_a_pager_beside_an_answer_goes_and_one_in_it_stays(tmp_path: Path) -> None:
+    answers = ("<div>2 / 2</div><div><p>yes</p></div>", "<p>1 / 2</p><p>is a half</p>")
+    pages = [
+        generator.page([("human", "hi"), ("gpt", html)], answers_as_html=False) for html in answers
+    ]
+    kept, _ = kept_and_dropped(tmp_path, *pages)
+    assert [row["messages"][1]["content"] for row in kept] == ["yes", "1 / 2\n\nis a half"]
+
+
 @pytest.mark.parametrize(
     ("answer", "blocked"),
     [

@@ -48,7 +48,10 @@ def ready_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return line
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_ready_answer_and_stop(
     start: Start, folder: Path, number: signal.Signals, code: int
 ) -> None:
@@ -106,13 +109,17 @@ def test_a_port_in_use(openchat: RunCli, folder: Path) -> None:
     [
         ([], 2, "--model-path"),
         (["--model-path", "nowhere", "--model-type", "openchat"], 1, "nowhere"),
-        (["--model-path", "nowhere", "--model-type", "opencaht"], 2, "did you mean 'openchat'"),
-        (["--model-path", "nowhere"], 2, "--model-type"),
+        (["--model-path", "FOLDER", "--model-type", "opencaht"], 2, "did you mean 'openchat'"),
+        (["--model-path", "."], 2, "--model-type"),
         (["--model-path", "FOLDER", "--model-type", "opencoder"], 2, "prepared as openchat"),
         (["--model-path", "FOLDER", "--host", "0.0.0.0"], 2, "--allow-unauthenticated"),
         (["--model-path", "FOLDER", "--dtype", "fp23"], 2, "fp32"),
-        (["--model-path", "FOLDER", "--device", "tpu9"], 2, "tpu9"),
-        (["--model-path", "FOLDER", "--context", "9999"], 2, "9999"),
+        pytest.param(
+            ["--model-path", "FOLDER", "--device", "tpu9"], 2, "tpu9", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--model-path", "FOLDER", "--context", "9999"], 2, "9999", marks=pytest.mark.slow
+        ),
         (["--model-path", "FOLDER", "--temperature", "-1"], 2, "temperature"),
         (["--model-path", "FOLDER", "--api-key-file", "none.txt"], 1, "none.txt"),
     ],
@@ -124,6 +131,7 @@ def test_what_can_not_be_served(
     failed(openchat("serve", *named, "--port", 0, "--quiet"), code, word)
 
 
+@pytest.mark.slow
 def test_keys_come_from_the_environment(openchat: RunCli, folder: Path, start: Start) -> None:
     os.environ["OPENCHAT_API_KEYS"] = "sk-one, sk-two"
     try:
@@ -152,6 +160,7 @@ def test_chat_over_a_server_answers_line_by_line(openchat: RunCli, server: Ready
     assert json.loads(two.stderr.splitlines()[-1])["counts"] == {"turns": 2}
 
 
+@pytest.mark.slow
 def test_chat_in_process_says_the_same_as_the_server(
     openchat: RunCli, server: Ready, folder: Path
 ) -> None:
