@@ -21,7 +21,6 @@ from openchat_cli.engine.runner import Runner
 from openchat_cli.engine.settings import Dtype, EngineSettings
 from openchat_cli.model.load import load_model
 
-
 _SMALL = 20_000_000  # parameters
 
 
