@@ -89,6 +89,8 @@ def convert(settings: ConvertSettings, *, progress: Progress = SILENT) -> Conver
     """
     if not 0 <= settings.eval_ratio < 1:
         raise UsageError("--eval-ratio must be at least 0 and below 1")
+    if settings.output == jsonl.STDIO:
+        raise UsageError("data convert writes several files: OUT must be a folder")
     if settings.context is not None and settings.context < 1:
         raise UsageError("--context must be at least 1")
     kind = resolve_type(
