@@ -13,7 +13,7 @@ import typer
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag
 from openchat_cli.cli.terminal import Terminal, confirm
 from openchat_cli.core import registry
-from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.errors import OpenChatError, need
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.templates import template_hash
 from openchat_cli.model.settings import Dtype, PrepareSettings
@@ -126,6 +126,7 @@ def prepare_model(
     with Terminal("model prepare", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.model.prepare import prepare
 
+        need("openchat model prepare", "model", "torch", "transformers")
         settings = PrepareSettings(
             base=_on_this_machine(base, terminal),
             out=out,

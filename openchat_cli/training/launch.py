@@ -7,7 +7,6 @@ ranks itself.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import select
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import MissingExtraError, OpenChatError, UsageError
+from openchat_cli.core.errors import OpenChatError, UsageError, need
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.model import folder as model_folder
 from openchat_cli.training import checkpoint, events, log
@@ -45,7 +44,7 @@ def train(
     `settings.num_gpus` ranks here. Raises InputError or UsageError before anything heavy begins,
     OpenChatError with the reason where a rank fails.
     """
-    _check_extras()
+    need("openchat train", "train", "torch", "transformers", "deepspeed")
     began = time.monotonic()
     resolved = resolve(settings, ranks.world_size if ranks else settings.num_gpus)
     if ranks is None or ranks.rank == 0:
@@ -64,12 +63,6 @@ def train(
 def plan(settings: TrainSettings, *, ranks: Ranks | None = None) -> Resolved:
     """What `train` would do, with every setting decided: for a dry run."""
     return resolve(settings, ranks.world_size if ranks else settings.num_gpus)
-
-
-def _check_extras() -> None:
-    for package in ("torch", "transformers", "deepspeed"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError("openchat train", "train")
 
 
 def _claim(settings: TrainSettings, run: Run) -> None:
