@@ -106,5 +106,5 @@ def _unreachable(name: str, error: Exception) -> InputError:
         )
     if kind == "RepositoryNotFoundError":
         return InputError(f"{name}: no such folder, and no such model on the hub")
-    hint = "give the folder of a model that is on this machine, with --model-path where there is one"
+    hint = "give a folder on this machine; where a command takes no other: --model-path FOLDER"
     return InputError(f"{name}: no such folder, and the hub can't be reached ({reason})", hint)
