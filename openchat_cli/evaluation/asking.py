@@ -193,8 +193,10 @@ class FolderSource:
 
     def _load(self, progress: Progress) -> Engine:
         try:
+            from openchat_cli.engine.settings import EngineSettings, let_threads_sleep
+
+            let_threads_sleep()
             from openchat_cli.engine.engine import Engine
-            from openchat_cli.engine.settings import EngineSettings
         except ImportError:
             raise MissingExtraError("answering from a model folder", "model") from None
 
