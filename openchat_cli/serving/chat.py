@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Message
-from openchat_cli.engine.settings import EngineSettings, SamplingParams
+from openchat_cli.engine.settings import EngineSettings, SamplingParams, let_threads_sleep
 from openchat_cli.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Local:
         self._progress = progress
 
     def __enter__(self) -> Self:
+        let_threads_sleep()
         from openchat_cli.engine.engine import Engine
 
         self._engine = Engine.load(self._engine_settings, progress=self._progress)

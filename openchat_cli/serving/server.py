@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.engine.settings import let_threads_sleep
 from openchat_cli.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def background(
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address; OpenChatError where that can't be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by name, or asyncio leaves Nagle's delay on: 40 ms for every small answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host.strip("[]"), port))
@@ -177,6 +179,7 @@ class Server:
         )
 
     def _load_from_folder(self) -> Engine:
+        let_threads_sleep()
         from openchat_cli.engine.engine import Engine
 
         return Engine.load(self._settings.engine, progress=self._progress)

@@ -20,13 +20,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openchat_cli.engine.settings import SamplingParams, let_threads_sleep
+
+let_threads_sleep()  # as the server does, before torch comes
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from openchat_cli.core import registry
 from openchat_cli.engine.engine import Delta, Engine, Generation
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.settings import SamplingParams
 
 VOCABULARY = 32_000
 CONTEXT = 512
