@@ -74,6 +74,7 @@ def test_ready_answer_and_stop(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_second_signal_ends_answers_under_way(start: Start, folder: Path, stream: bool) -> None:
     process = start("--model-path", folder, "--port", 0, "--json", "--quiet")
