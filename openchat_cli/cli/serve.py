@@ -16,7 +16,13 @@ import typer
 
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.terminal import Terminal, error_line
-from openchat_cli.core.errors import OpenChatError, UsageError, did_you_mean, need
+from openchat_cli.core.errors import (
+    InputError,
+    OpenChatError,
+    UsageError,
+    did_you_mean,
+    need,
+)
 from openchat_cli.core.records import Message
 from openchat_cli.engine.settings import Dtype, EngineSettings
 from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
@@ -274,9 +280,13 @@ def _lines(on_terminal: bool) -> Iterator[str]:
                 print()
                 return
         else:
-            line = sys.stdin.readline()
-            if not line:
+            read = sys.stdin.buffer.readline()
+            if not read:
                 return
+            try:
+                line = read.decode("utf-8")
+            except UnicodeDecodeError:
+                raise InputError("stdin: a line is not UTF-8") from None
         if line.strip():
             yield line.strip()
 

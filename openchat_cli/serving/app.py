@@ -15,7 +15,7 @@ from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import fields, protocol, replies
 from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
-from openchat_cli.serving.errors import ApiError, from_engine
+from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
 from openchat_cli.serving.keys import Keys
 from openchat_cli.serving.middleware import AccessLog, KeyCheck, error_response
 from openchat_cli.serving.replies import Reply
@@ -211,7 +211,7 @@ def _check_whole(completion: Completion) -> None:
     if completion.error is not None:
         raise ApiError(500, completion.error, code="generation_failed")
     if completion.finish_reason == "abort":
-        raise ApiError(503, "The server is shutting down.", code="shutting_down")
+        raise shutting_down()
 
 
 def _numbered(params: SamplingParams, choice: int) -> SamplingParams:
@@ -239,11 +239,15 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would hold the chunks back
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        last = b""
         async with watched(self._answers, receive):
             with contextlib.suppress(ClientGoneError):
-                async for chunk in self._events():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+                try:
+                    async for chunk in self._events():
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                except asyncio.CancelledError:  # the server's patience has ended
+                    last = replies.event(shutting_down().body())
+        await send({"type": "http.response.body", "body": last})
 
     async def _events(self) -> AsyncIterator[bytes]:
         reply = self._reply

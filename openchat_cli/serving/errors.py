@@ -53,6 +53,11 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
     return ApiError(400, message, param=param, code=code)
 
 
+def shutting_down() -> ApiError:
+    """An answer that the end of the server cuts off."""
+    return ApiError(503, "The server is shutting down.", code="shutting_down")
+
+
 def from_engine(error: OpenChatError, param: str) -> ApiError:
     """What the engine refused, for the client; `param` is the field that holds the prompt."""
     if isinstance(error, ContextLengthError):

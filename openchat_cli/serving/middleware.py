@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
 from typing import TYPE_CHECKING
 
-from openchat_cli.serving.errors import ApiError
+from openchat_cli.serving.errors import ApiError, shutting_down
 from openchat_cli.serving.keys import Keys
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, sending)
+        except asyncio.CancelledError:  # uvicorn waits no longer; it would show a traceback
+            if not status:
+                await error_response(shutting_down())(scope, receive, sending)
         finally:
             path = scope["path"].encode("unicode_escape").decode()
             tokens = "".join(f" {name}={count}" for name, count in counts.items())

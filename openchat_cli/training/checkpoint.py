@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import UsageError
+from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.training.settings import Run
 
 _META = "openchat.checkpoint.json"
@@ -91,7 +91,12 @@ def newest(save_path: Path) -> Checkpoint | None:
 
 def check_continues(run: Run, checkpoint: Checkpoint) -> None:
     """Refuse to go on from a checkpoint that another dataset or other settings made."""
-    before: dict[str, Any] = jsonl.read_json(checkpoint.path / _META)["run"]
+    file = checkpoint.path / _META
+    meta = jsonl.read_json(file)
+    if not isinstance(meta, dict) or not isinstance(meta.get("run"), dict):
+        hint = f"remove {checkpoint.path} to resume from the one before it"
+        raise InputError(f"{file}: does not say what the checkpoint belongs to", hint)
+    before: dict[str, Any] = meta["run"]
     now = run.to_row()
     for name in _FIXED:
         if before.get(name) != now[name]:

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,33 @@ def test_ready_answer_and_stop(
     assert "POST /v1/chat/completions 200" in err
     assert "secret" not in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_second_signal_ends_answers_under_way(start: Start, folder: Path, stream: bool) -> None:
+    process = start("--model-path", folder, "--port", 0, "--json", "--quiet")
+    url = ready_line(process)["url"]
+    body = {"model": "openchat", "messages": [{"role": "user", "content": "Hello"}], "n": 16}
+    body |= {
+        "stream": stream,
+        "max_tokens": 2000,
+        "logit_bias": {"368": -100},
+    }  # never ends its turn
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx2.post, f"{url}/chat/completions", json=body, timeout=60)
+        while httpx2.get(url.replace("/v1", "/health")).json()["answering"] < 16:
+            assert not asked.done()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        got = asked.result(timeout=30)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    assert got.status_code == (200 if stream else 503)
+    last = got.text.strip().rsplit("data: ", 1)[-1]
+    assert json.loads(last)["error"]["code"] == "shutting_down"
 
 
 def test_a_signal_while_loading(start: Start, folder: Path) -> None:
@@ -169,6 +198,13 @@ def test_chat_in_process_says_the_same_as_the_server(
     local = openchat("chat", "--model-path", folder, *options, stdin="Hello\nthe world\n")
     assert local.returncode == 0, local.stderr
     assert local.stdout == remote.stdout
+
+
+def test_chat_refuses_what_is_no_text(server: Ready) -> None:
+    command = [sys.executable, "-m", "openchat_cli", "chat", "--url", server.url]
+    ended = subprocess.run(command, input=b"\xff\xfeHello\n", capture_output=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.decode().strip() == "error: stdin: a line is not UTF-8"
 
 
 def test_chat_without_a_server(openchat: RunCli, folder: Path) -> None:

@@ -152,6 +152,15 @@ def test_an_exported_model_is_not_overwritten_unasked(settings):
         train(replace(settings, save_path=settings.model_path, force=True))
 
 
+@pytest.mark.parametrize("meta", ["{}", "[]", '{"run": 3}'])
+def test_a_checkpoint_that_is_none_is_named(settings, meta):
+    folder = settings.save_path / "checkpoints" / "step-00000002"
+    folder.mkdir(parents=True)
+    (folder / "openchat.checkpoint.json").write_text(meta, "utf-8")
+    with pytest.raises(InputError, match=r"openchat\.checkpoint\.json: does not say"):
+        train(replace(settings, resume=True))
+
+
 def test_a_missing_extra_is_named(settings, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     error = refused(settings)
