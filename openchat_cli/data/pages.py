@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from openchat_cli.data.candidates import RejectError
@@ -12,17 +12,19 @@ from openchat_cli.data.candidates import RejectError
 _MARK = b"__NEXT_DATA__"
 _ID = re.compile(rb"""\sid\s*=\s*["']?__NEXT_DATA__["'\s>]""")
 _TAG = re.compile(rb"<[a-zA-Z!]")
+_OPEN = re.compile(rb"<!--|<script(?=[\s/>])", re.I)
+_START = re.compile(rb"<script(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>", re.I)
+_CLOSE = re.compile(rb"</script", re.I)
 _LONGEST_TAG = 4096
 
 
 def next_data(page: bytes) -> Any:
     """The JSON value of the page's data script; RejectError where there is none."""
-    script = _by_bytes(page)
+    script = _by_mark(page)
+    if script is None and _may_hide(page):
+        script = _by_scripts(page)
     if script is not None:
         return parse_json(script)
-    text = _by_parser(page) if _may_hide(page) else None
-    if text is not None:
-        return parse_json(text.encode("utf-8", "surrogatepass"))
     if not _TAG.search(page):
         raise RejectError("not_html", "no tag in it" if page.strip() else "the file is empty")
     raise RejectError("no_data", "no script with that id")
@@ -44,42 +46,61 @@ def parse_json(data: bytes) -> Any:
         raise RejectError("bad_json", str(error).split(":")[0]) from None
 
 
-def _by_bytes(page: bytes) -> bytes | None:
+def _by_mark(page: bytes) -> bytes | None:
+    """The quick way, for a script as browsers save it; None also where a look around is needed."""
     at = page.find(_MARK)
     while at >= 0:
         start = page.rfind(b"<", max(0, at - _LONGEST_TAG), at)
-        end = page.find(b">", at, at + _LONGEST_TAG)
-        if start >= 0 and end >= 0 and page.startswith(b"<script", start):
-            tag = page[start : end + 1]
-            if _ID.search(tag) and not _in_comment(page, start):
-                close = page.find(b"</script", end)
-                return page[end + 1 : close if close >= 0 else len(page)]
+        last = at + _LONGEST_TAG
+        if start >= 0 and page.startswith(b"<script", start) and page.find(b">", at, last) >= 0:
+            tag = _START.match(page, start, last)
+            if tag and _ID.search(tag[0]):
+                if page.rfind(b"<!--", 0, start) > page.rfind(b"-->", 0, start):
+                    return None  # in a comment, or a script's text looks like the start of one
+                close = page.find(b"</script", tag.end())
+                return page[tag.end() : close if close >= 0 else len(page)]
         at = page.find(_MARK, at + 1)
     return None
 
 
-def _in_comment(page: bytes, at: int) -> bool:
-    # Where a script's own text looks like the beginning of one, the parser finds the truth.
-    return page.rfind(b"<!--", 0, at) > page.rfind(b"-->", 0, at)
-
-
 def _may_hide(page: bytes) -> bool:
-    """Whether a parser could find what the bytes did not show: odd case, references, UTF-16."""
+    """Whether the quick way may have missed it: odd case, references, comments, UTF-16."""
     if b"\0" in page[:1000]:
         return True
     lower = page.lower()
     return b"<script" in lower and (b"next_data" in lower or b"&#" in page)
 
 
-def _by_parser(page: bytes) -> str | None:
-    from bs4 import BeautifulSoup
-    from bs4.filter import SoupStrainer
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def _by_scripts(page: bytes) -> bytes | None:
+    """One script after the other; linear whatever the page holds, which no parser promises."""
+    if b"\0" in page[:1000]:
         try:
-            soup = BeautifulSoup(page, "html.parser", parse_only=SoupStrainer("script"))
-        except (AssertionError, ValueError, RecursionError):  # html.parser gave up
+            page = page.decode("utf-16").encode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
             return None
-        script = soup.find("script", id=_MARK.decode())
-    return None if script is None else script.get_text()
+    return next((text for tag, text in _scripts(page) if _is_data(tag)), None)
+
+
+def _scripts(page: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(start tag, text) of each script outside comments."""
+    at = 0
+    while opening := _OPEN.search(page, at):
+        if opening[0] == b"<!--":
+            end = page.find(b"-->", opening.start() + 2)
+            at = end + 3 if end >= 0 else len(page)
+            continue
+        tag = _START.match(page, opening.start())
+        if tag is None:
+            return  # a tag without an end takes the rest
+        close = _CLOSE.search(page, tag.end())
+        at = close.start() if close else len(page)
+        yield tag[0], page[tag.end() : at]
+
+
+def _is_data(tag: bytes) -> bool:
+    if b"next_data" not in tag.lower() and b"&#" not in tag:
+        return False
+    from bs4 import BeautifulSoup
+
+    script = BeautifulSoup(tag, "html.parser").script
+    return script is not None and script.get("id") == _MARK.decode()

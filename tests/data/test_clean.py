@@ -238,6 +238,8 @@ def test_the_script_is_found_wherever_and_however_it_stands(tmp_path: Path) -> N
         b'<body>\n<script id = "__NEXT_DATA__">%s</script >',
         b'<SCRIPT ID="__NEXT_DATA__">%s</SCRIPT>',
         b'<!-- <script id="__NEXT_DATA__">{}</script> --><script id="__NEXT_DATA__">%s</script>',
+        b"<script id='__NEXT_DATA__' data-a='b > c'>%s</script>",
+        b"<script data-a='<b>' id='&#95;_NEXT_DATA__'>%s</script>",
         b"<script>var a = '<!--'</script><script id=\"__NEXT_DATA__\">%s</script>",
     )
     utf16 = (shapes[0] % data).decode().encode("utf-16")
@@ -257,6 +259,15 @@ def test_one_page_of_ten_megabytes(tmp_path: Path) -> None:
     long = generator.page([("human", "x" * 5_000_000), ("gpt", "word " * 1_000_000)])
     kept, _ = kept_and_dropped(tmp_path, long)
     assert len(kept[0]["messages"][0]["content"]) == 5_000_000
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [b"<script id=__NEXT_DATA_ ", b"<script __NEXT_DATA__ ", b"<!-- <script id=__NEXT_DATA__>"],
+)
+def test_a_page_of_unended_tags_is_no_work(tmp_path: Path, unit: bytes) -> None:
+    _, dropped = kept_and_dropped(tmp_path, unit * (5_000_000 // len(unit)), generator.page(HI))
+    assert dropped == ["no_data"]
 
 
 def test_deep_json_and_huge_numbers_are_drops(tmp_path: Path) -> None:
