@@ -372,13 +372,14 @@ def _with_tokenizer(settings: ConvertSettings, progress: Progress) -> ConvertSet
     if settings.model_path is not None:
         return settings
     from openchat_cli.core.tokens import resolve_type
-    from openchat_cli.data import hub
+    from openchat_cli.model import hub
 
     kind = resolve_type(settings.model_type, model_file=settings.model_file)
-    folder = hub.cached(kind.base)
+    base = Path(kind.base)
+    folder = hub.find(base, tokenizer_only=True)
     if folder is None:
         progress.note(f"no --model-path: looking for the tokeniser of {kind.base} on the hub")
-        download = hub.plan(kind.base)
+        download = hub.plan(base, tokenizer_only=True)
         question = f"Download the tokeniser of {kind.base} ({download.size / 1e6:.1f} MB)?"
         asked = sys.stdin.isatty() and sys.stderr.isatty()
         if asked and not confirm(question):

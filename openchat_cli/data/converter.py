@@ -281,7 +281,7 @@ class Converter:
         end = self.find("</pre>") or len(self.parts)
         code, _ = code_block(tag, self.parts[self.at : end])
         self.at = end + 1
-        for line in code.split("\n"):
+        for line in code.removesuffix("\n").split("\n"):
             self.inline.code(line, in_cell=True)
             self.cell_boundary(tag)
 

@@ -50,7 +50,7 @@ def _with_html2text(html: str) -> str:
             code, language = code_block(part, parts[at + 1 : end])
             fence = fence_for(code)
             kept.append(f"<p>OPENCHATCODE{len(blocks)}X</p>")
-            blocks.append(f"{fence}{language}\n{code}\n{fence}")
+            blocks.append(f"{fence}{language}\n{code}{fence}")
             at = end
         else:
             kept.append(part)

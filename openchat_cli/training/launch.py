@@ -24,6 +24,7 @@ from typing import Any
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import OpenChatError, UsageError, need
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.model import folder as model_folder
 from openchat_cli.training import checkpoint, events, log
 from openchat_cli.training.events import Follower
 from openchat_cli.training.resolve import Resolved, resolve
@@ -140,6 +141,7 @@ def _launch(run: Run, follower: Follower) -> None:
         _follow(run, started, receive, follower)
     finally:
         _reap(started)
+        model_folder.sweep(run.folder)  # a rank may have died while it exported
         os.close(receive)
         shutil.rmtree(meeting, ignore_errors=True)
 

@@ -57,6 +57,7 @@ def test_usage_errors_are_one_line_and_a_hint(
         ("[data\n", "can't be read as TOML"),
         ("[dato.clean]\nworkers = 1\n", "has no command 'dato'"),
         ("[data.clean]\nworkes = 1\n", "[data.clean] has no option 'workes'"),
+        ("[data.clean]\nnope = 1\n", "force, input, json"),
         ("data = 1\n", "[data] must be a table"),
     ],
 )

@@ -31,6 +31,11 @@ EXAMPLES = {
         "<pre><code>````\n```js\n````\n</code></pre>",
         "`````\n````\n```js\n````\n`````",
     ),
+    "breaks in code": ("<pre><code>a<br>  b<BR/>c</code></pre>", "```\na\n  b\nc\n```"),
+    "breaks without code": ("<pre>a<br>b</pre>", "```\na\nb\n```"),
+    "code of nothing": ("<pre><code></code></pre>", "```\n```"),
+    "code of one empty line": ("<pre><code>\n</code></pre>", "```\n\n```"),
+    "code of two empty lines": ("<pre><code>\n\n</code></pre>", "```\n\n\n```"),
     "code in a list": (
         "<ol><li><p>Run:</p><pre><code>a\n\n  b\n</code></pre></li><li><p>Done</p></li></ol>",
         "1. Run:\n\n   ```\n   a\n\n     b\n   ```\n\n2. Done",

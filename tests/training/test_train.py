@@ -317,11 +317,14 @@ def test_signals_stop_all_ranks(model, dataset, tmp_path, number, code):
     out = tmp_path / "out"
     launcher = start(command(model, dataset, out, "--epochs", 2000, "--num-gpus", 2, "--quiet"))
     wait_for_steps(out, 3)
+    half_exported = tmp_path / ".out.abc.part"  # as the chief rank leaves it if hit while it writes
+    half_exported.mkdir()
     launcher.send_signal(number)
     stdout, stderr = launcher.communicate(timeout=30)
     assert launcher.returncode == code and stdout == "" and "Traceback" not in stderr
     assert ranks_of(out) == []
     assert not (out / "config.json").exists()
+    assert not half_exported.exists()
 
 
 @pytest.mark.slow
