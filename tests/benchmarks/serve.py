@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import threading
@@ -20,13 +21,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openchat_cli.engine.settings import SamplingParams
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from openchat_cli.core import registry
 from openchat_cli.engine.engine import Delta, Engine, Generation
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.settings import SamplingParams
 
 VOCABULARY = 32_000
 CONTEXT = 512
