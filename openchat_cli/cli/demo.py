@@ -19,7 +19,7 @@ from openchat_cli.cli.demo_steps import TRAINED, UNTRAINED, Step
 from openchat_cli.cli.options import JsonFlag, QuietFlag
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core import jsonl, records
-from openchat_cli.core.errors import UsageError, need
+from openchat_cli.core.errors import InputError, UsageError, need
 from openchat_cli.core.records import Answer, Question
 
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -196,7 +196,7 @@ def unpack(folder: Path) -> tuple[int, int]:
     An earlier demo's files there are removed. Raises UsageError for a folder that holds anything
     else, of which nothing is touched.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not _made_by_a_demo(folder):
         hint = "choose a new or empty one: openchat demo DIR"
         raise UsageError(f"{folder}: holds files that no demo made", hint)
     jsonl.make_folder(folder)
@@ -216,6 +216,14 @@ def unpack(folder: Path) -> tuple[int, int]:
             shutil.copyfile(page, pages / page.name)
         pages.replace(folder / "pages")
     return len(found), questions
+
+
+def _made_by_a_demo(folder: Path) -> bool:
+    try:
+        found = jsonl.read_json(folder / _MARK)
+    except InputError:
+        return False
+    return isinstance(found, dict) and found.get("kind") == "demo"
 
 
 def _mark(status: str) -> dict[str, Any]:

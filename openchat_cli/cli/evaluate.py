@@ -22,6 +22,7 @@ from openchat_cli.core.endpoint import OPENAI_URL, Endpoint
 from openchat_cli.core.errors import InputError, OpenChatError, PartialError, UsageError
 from openchat_cli.evaluation.settings import (
     OWN_BENCHMARK,
+    REFERENCE_JUDGE,
     AnswerSettings,
     BaselineSettings,
     ImportSettings,
@@ -302,12 +303,18 @@ def judge(
                 **summary.usage,
                 "usd": summary.cost,
             },
-            status="partial" if summary.failed else "ok",
+            status=_judged(summary.failed, summary.unreadable if strict else 0),
             next_command=["openchat", "eval", "report", out],
         )
     _partly("judgments", summary.failed, summary.judgments)
     if strict and summary.unreadable:
         raise OpenChatError(f"{summary.unreadable} verdicts could not be read (--strict)")
+
+
+def _judged(failed: int, refused: int) -> str:
+    if failed:
+        return "partial"
+    return "failed" if refused else "ok"
 
 
 def _show_plan(
@@ -319,8 +326,10 @@ def _show_plan(
         rows = [(name.replace("_", " "), _shown(name, value)) for name, value in planned.items()]
         rows += [
             (name, getattr(settings, name))
-            for name in ("format", "samples", "temperature", "max_tokens", "budget", "endpoint")
+            for name in ("format", "samples", "temperature", "max_tokens", "budget")
         ]
+        if settings.judge != REFERENCE_JUDGE:
+            rows.append(("endpoint", settings.endpoint.url))
         terminal.data_table(f"eval judge (list prices of {PRICES_OF})", ("what", "value"), rows)
     terminal.done(counts=planned, status="dry-run")
 

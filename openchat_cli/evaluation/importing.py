@@ -95,7 +95,8 @@ def _read(path: Path, settings: ImportSettings, sides: Sides, found: _Found) -> 
         elif "answer_model" in row:
             found.skipped["the original made none (its call failed)"] += 1
         else:
-            raise InputError(f"{where}: not a review", _SHAPES)
+            what = f"holds rows of kind '{row['kind']}'" if "kind" in row else "not a review"
+            raise InputError(f"{where}: {what}, reviews were expected", _SHAPES)
 
 
 def _add_review(

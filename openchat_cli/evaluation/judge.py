@@ -126,7 +126,8 @@ def _prepared(settings: JudgeSettings, progress: Progress) -> list[Match]:
         reference_judge.check_references(questions, str(where))
         return found
     for match in found:
-        if match.model == settings.judge and not settings.allow_self_judge:
+        judges_itself = settings.judge in (match.model, match.baseline)
+        if judges_itself and not settings.allow_self_judge:
             hint = "--allow-self-judge, and the report will say so"
             raise UsageError(f"{settings.judge} would judge its own answers", hint)
     return found

@@ -65,7 +65,9 @@ def matches(
         if pairs:
             found.append(Match(model, against[0].model, pairs))
     if not found:
-        hint = "openchat eval answer --model-path MODEL " + str(out)
+        hint = f"openchat eval answer {out} --model-path MODEL"
+        if files:  # all that is there bears the baseline's name
+            hint += "; --name tells a model from its baseline"
         raise InputError(f"{out / 'answers'}: no answers to compare with '{baseline}'", hint)
     return found
 

@@ -172,6 +172,8 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
     plain = dataclasses.asdict(dataclasses.replace(comparison, items=()))
     del plain["items"]
     plain["overall"]["standing"] = comparison.overall.standing
+    for name, of_it in comparison.categories.items():
+        plain["categories"][name]["standing"] = of_it.standing
     items = [
         {
             "question_id": item.question_id,

@@ -39,13 +39,19 @@ def test_dry_run_lists_the_commands(openchat: RunCli, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_something_else_is_left_alone(openchat: RunCli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", ["", "{}", "[]", "not JSON", '{"kind": "answer"}'])
+def test_a_folder_of_something_else_is_left_alone(
+    openchat: RunCli, tmp_path: Path, own: str
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("keep")
+    if own:
+        (tmp_path / "demo.json").write_text(own)  # the name alone says nothing
+    before = sorted(tmp_path.rglob("*"))
     ended = openchat("demo", tmp_path)
     assert ended.returncode == 2
     assert "holds files that no demo made" in ended.stderr
-    assert [path.name for path in tmp_path.rglob("*")] == ["data", "mine.txt"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_failing_step_ends_it_with_its_words_and_exit_code(

@@ -111,3 +111,15 @@ def test_a_missing_extra_names_its_pip_command_and_leaves_nothing(
     assert ended.stderr.splitlines()[-1] == f"hint: pip install 'openchat-cli[{extra}]'"
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "s").exists()
+
+
+def test_ctrl_c_while_the_program_loads_is_one_line() -> None:
+    code = (
+        "import sys, types\n"
+        "def find_spec(name, *_):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))\n"
+        "import runpy; runpy.run_module('openchat_cli', run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")

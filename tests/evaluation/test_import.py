@@ -160,6 +160,7 @@ def test_results_are_read_wherever_judgments_are(results: Path) -> None:
     ("setup", "code", "said"),
     [
         ("no review", 1, "not a review"),
+        ("our answers", 1, "r.jsonl:1: holds rows of kind 'answer', reviews were expected"),
         ("other answers", 1, "no review is about an answer of 'base'"),
         ("other baseline", 2, "none of the files of --answers is of 'bose'"),
     ],
@@ -171,6 +172,8 @@ def test_what_does_not_fit(
     path = reviews(tmp_path / "r.jsonl", "o", "b", [[9, 8]])
     if setup == "no review":
         path = base
+    if setup == "our answers":
+        path.write_text('{"kind": "answer", "version": 1}\n')
     if setup == "other answers":
         path = reviews(path, "x", "y", [[1, 2]])
     name = "bose" if setup == "other baseline" else "base"

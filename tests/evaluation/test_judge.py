@@ -118,6 +118,7 @@ def test_an_unreadable_verdict_gets_one_more_call(openchat: RunCli, tmp_path: Pa
     strict = judge(openchat, server, run, "--strict")
     assert strict.returncode == 1
     assert "could not be read" in strict.stderr
+    assert json.loads(strict.stdout)["status"] == "failed"
 
 
 def test_a_review_cut_off_is_not_read(openchat: RunCli, tmp_path: Path) -> None:
@@ -198,6 +199,18 @@ def test_judging_oneself_only_when_told(openchat: RunCli, tmp_path: Path) -> Non
         assert "--allow-self-judge" in ended.stderr
         assert server.seen == []
         assert judge(openchat, server, tmp_path / "run", "--allow-self-judge").returncode == 0
+        # The baseline's answers are a model's own, too.
+        arguments = ("run", "--baseline", "base", "--judge", "base", "--judge-url", server.url)
+        ended = openchat("eval", "judge", *arguments)
+        assert ended.returncode == 2
+        assert "--allow-self-judge" in ended.stderr
+
+
+def test_a_model_that_bears_the_baselines_name_needs_another(quick: InProcess) -> None:
+    make_run(Path("run"), 2, models=("base",))
+    code, errors = quick("eval", "judge", "run", "--baseline", "base", "--judge", "reference")
+    assert code == 1
+    assert "--name tells a model from its baseline" in errors
 
 
 def test_another_judges_file_is_left_alone(openchat: RunCli, tmp_path: Path) -> None:

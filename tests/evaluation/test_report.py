@@ -74,6 +74,7 @@ def test_the_figures_of_a_small_run(small: Path) -> None:
     assert comparison["both_orders"]["matrix"] == [[1, 0, 1], [1, 0, 0], [0, 0, 1]]
     assert comparison["overall"]["difference"]["value"] == 0
     assert comparison["overall"]["standing"] == "not distinguishable"
+    assert all("standing" in of_it for of_it in comparison["categories"].values())
     assert comparison["judge"] == "judge-1"
     assert comparison["judged"] == ["2026-03-01T10:00:00Z"] * 2
     assert comparison["prompts"] == "own prompts"
