@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# Two test processes with two threads each fight over two cores; tiny models need one. Set before
+# anything imports torch, and inherited by every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -125,6 +125,7 @@ def clean(
 ) -> None:
     """Turn raw chats into conversations, with a reason for each that is left out.
 
+    \b
     openchat data clean pages/ out/
     openchat data clean dump.jsonl - | openchat data filter - out/
     """
@@ -156,6 +157,7 @@ def filter_(
 ) -> None:
     """Keep the conversations of one model.
 
+    \b
     openchat data filter out/ out/ --model GPT-4
     openchat data clean pages/ - | openchat data filter - out/ --model any
     """
@@ -193,6 +195,7 @@ def convert(
 ) -> None:
     """Turn conversations into the token dataset of a model type.
 
+    \b
     openchat data convert out/ out/ --model-path prepared/
     openchat data filter out/ - | openchat data convert - out/ --model-path prepared/
     """
@@ -246,6 +249,7 @@ def run(
 ) -> None:
     """Clean, filter and convert, for one model type or for all.
 
+    \b
     openchat data run pages/ out/ --model-path prepared/
     openchat data run chats.zip out/ --model any --model-type openchat
     """
@@ -368,13 +372,14 @@ def _with_tokenizer(settings: ConvertSettings, progress: Progress) -> ConvertSet
     if settings.model_path is not None:
         return settings
     from openchat_cli.core.tokens import resolve_type
-    from openchat_cli.data import hub
+    from openchat_cli.model import hub
 
     kind = resolve_type(settings.model_type, model_file=settings.model_file)
-    folder = hub.cached(kind.base)
+    base = Path(kind.base)
+    folder = hub.find(base, tokenizer_only=True)
     if folder is None:
         progress.note(f"no --model-path: looking for the tokeniser of {kind.base} on the hub")
-        download = hub.plan(kind.base)
+        download = hub.plan(base, tokenizer_only=True)
         question = f"Download the tokeniser of {kind.base} ({download.size / 1e6:.1f} MB)?"
         asked = sys.stdin.isatty() and sys.stderr.isatty()
         if asked and not confirm(question):

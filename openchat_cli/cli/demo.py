@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import shutil
 import socket
 import tempfile
@@ -20,7 +19,7 @@ from openchat_cli.cli.demo_steps import TRAINED, UNTRAINED, Step
 from openchat_cli.cli.options import JsonFlag, QuietFlag
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core import jsonl, records
-from openchat_cli.core.errors import MissingExtraError, UsageError
+from openchat_cli.core.errors import UsageError, need
 from openchat_cli.core.records import Answer, Question
 
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -50,8 +49,7 @@ def demo(
         if dry_run:
             _list(terminal, folder)
             return
-        if any(importlib.util.find_spec(package) is None for package in _NEEDED):
-            raise MissingExtraError("openchat demo", "train,serve")
+        need("openchat demo", "train,serve", *_NEEDED)
         _Demo(terminal, folder, quiet=quiet).walk()
 
 

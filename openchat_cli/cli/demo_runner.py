@@ -57,14 +57,15 @@ def serve(step: Step, *, log: Path) -> Iterator[Counts]:
         timer = threading.Timer(_START_SECONDS, process.kill)
         timer.start()
         try:
-            ready = process.stdout.readline() if process.stdout else ""
+            said = process.stdout.readline() if process.stdout else ""
         finally:
             timer.cancel()
-        if not ready:
+        ready = json.loads(said or "{}")
+        if ready.get("status") != "ready":  # a failure is summed up there too
             code = process.wait()
             print(_last_words(log), file=sys.stderr)
             raise StepError(step, code)
-        yield json.loads(ready)
+        yield ready
 
 
 @contextlib.contextmanager

@@ -115,6 +115,7 @@ def answer(
 ) -> None:
     """Answer a benchmark's questions with local models or with an endpoint's model.
 
+    \b
     openchat eval answer run/ --model-path model/
     openchat eval answer run/ --url http://127.0.0.1:18888/v1 --model openchat
     """
@@ -183,6 +184,7 @@ def baseline(
 ) -> None:
     """Make or take over the answers that the models' are compared with.
 
+    \b
     openchat eval baseline run/ --model gpt-4o-mini
     openchat eval baseline run/ --from answer_gpt35.jsonl --name gpt-3.5-turbo
     """
@@ -258,6 +260,7 @@ def judge(
 ) -> None:
     """Judge every answer of a run against the baseline's, in both orders.
 
+    \b
     openchat eval judge run/ --baseline gpt-4o-mini --judge gpt-4.1 --dry-run
     openchat eval judge run/ --baseline before --judge reference && openchat eval report run/
     """
@@ -347,6 +350,7 @@ def report(
 ) -> None:
     """Show what the judge said: a table, report.json and a page that stands by itself.
 
+    \b
     openchat eval report run/
     openchat eval report run-1/ run-2/ --out both/ --json | jq .counts
     """
@@ -391,6 +395,7 @@ def import_(
 ) -> None:
     """Take over others' reviews: FastChat's, QLoRA's, and results of the original OpenChat.
 
+    \b
     openchat eval import review.jsonl run/ --baseline gpt35 --answers gpt35.jsonl --answers my.jsonl
     openchat eval import results/*.jsonl run/ --baseline gpt-3.5-turbo && openchat eval report run/
     """

@@ -79,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         one for one in arguments if one != "--debug" and not one.startswith("--local_rank=")
     ]
     signal.signal(signal.SIGTERM, _on_sigterm)
+    # OpenMP's threads spin while they wait for each other, which starves them on a machine with
+    # other work: a small model then runs at a tenth of its speed. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _dispatch(arguments)
     except OpenChatError as error:

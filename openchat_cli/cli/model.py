@@ -13,7 +13,7 @@ import typer
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag
 from openchat_cli.cli.terminal import Terminal, confirm
 from openchat_cli.core import registry
-from openchat_cli.core.errors import OpenChatError
+from openchat_cli.core.errors import OpenChatError, need
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.templates import template_hash
 from openchat_cli.model.settings import Dtype, PrepareSettings
@@ -25,6 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 def group() -> None:
     """The model types, and preparing a base model.
 
+    \b
     openchat model list
     openchat model prepare BASE OUT --model-type openchat
     """
@@ -38,6 +39,7 @@ def list_types(
 ) -> None:
     """Show the model types, and the memory that each needs.
 
+    \b
     openchat model list
     openchat model list --json | jq '.counts.types[].name'
     """
@@ -72,6 +74,7 @@ def show(
 ) -> None:
     """Show all of one model type: its format, its tokens, its recipe.
 
+    \b
     openchat model show openchat
     openchat model show openchat --json | jq .counts.recipe
     """
@@ -116,12 +119,14 @@ def prepare_model(
 ) -> None:
     """Add the end-of-turn token, set the context and write the chat template.
 
+    \b
     openchat model prepare llama-13b/ prepared/ --model-type openchat
     openchat model prepare bigcode/starcoderplus out/ --model-type opencoder --json | jq .counts
     """
     with Terminal("model prepare", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.model.prepare import prepare
 
+        need("openchat model prepare", "model", "torch", "transformers")
         settings = PrepareSettings(
             base=_on_this_machine(base, terminal),
             out=out,

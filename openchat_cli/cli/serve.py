@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -17,7 +16,7 @@ import typer
 
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.terminal import Terminal, error_line
-from openchat_cli.core.errors import MissingExtraError, OpenChatError, UsageError, did_you_mean
+from openchat_cli.core.errors import OpenChatError, UsageError, did_you_mean, need
 from openchat_cli.core.records import Message
 from openchat_cli.engine.settings import Dtype, EngineSettings
 from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
@@ -84,6 +83,7 @@ def serve(
 ) -> None:
     """Serve a model with OpenAI's protocol.
 
+    \b
     openchat serve --model-path model/
     openchat serve --model-path model/ --port 0 --json | head -1
     """
@@ -112,7 +112,7 @@ def serve(
             api_keys=_api_keys(api_key_file),
             allow_unauthenticated=allow_unauthenticated,
         )
-        _need("openchat serve", "serve", ("uvicorn", "starlette", "torch", "transformers"))
+        need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)
@@ -152,6 +152,7 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal; one message a line, an end of input (Ctrl-D) leaves.
 
+    \b
     openchat chat --model-path model/
     echo "Hello" | openchat chat --url http://127.0.0.1:18888/v1
     """
@@ -166,7 +167,7 @@ def chat(
             key = os.environ.get("OPENAI_API_KEY")
             partner = Remote(url or LOCAL_SERVER, model, settings, api_key=key)
         else:
-            _need("openchat chat --model-path", "model", ("torch", "transformers"))
+            need("openchat chat --model-path", "model", "torch", "transformers")
             engine = EngineSettings(
                 model_path=model_path,
                 model_type=model_type,
@@ -183,11 +184,6 @@ def chat(
 
 
 # --- serve ---
-
-
-def _need(what: str, extra: str, packages: Sequence[str]) -> None:
-    if any(importlib.util.find_spec(package) is None for package in packages):
-        raise MissingExtraError(what, extra)
 
 
 def _dtype(name: str) -> Dtype:

@@ -21,7 +21,7 @@ FILE_NAME = "openchat.toml"
 def option_name(param: Any) -> str:
     """An option's name as a person types it, without dashes before it; an argument's own name."""
     long = [name for name in param.opts if name.startswith("--")]
-    return long[0].removeprefix("--") if long else str(param.name)
+    return long[0].removeprefix("--") if long else str(param.name).rstrip("_")
 
 
 def name_environment(command: Any, at: tuple[str, ...] = ("openchat",)) -> None:

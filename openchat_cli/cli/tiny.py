@@ -9,6 +9,7 @@ import typer
 
 from openchat_cli.cli.options import ForceFlag, JsonFlag, QuietFlag
 from openchat_cli.cli.terminal import Terminal
+from openchat_cli.core.errors import need
 from openchat_cli.model.tiny import TinySettings
 
 
@@ -34,6 +35,7 @@ def tiny(
     with Terminal("model tiny", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.model.tiny import make_tiny
 
+        need("openchat model tiny", "model", "torch")
         settings = TinySettings(
             corpus=corpus, out=out, vocab_size=vocab_size, seed=seed, force=force
         )

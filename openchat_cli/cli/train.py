@@ -173,9 +173,6 @@ def train(
             rich_help_panel=_KEEP,
         ),
     ] = TrainSettings.resume,
-    local_rank: Annotated[
-        int | None, typer.Option("--local_rank", hidden=True, help="Added by deepspeed's launcher.")
-    ] = None,
     dry_run: DryRunFlag = False,
     force: ForceFlag = TrainSettings.force,
     json_: JsonFlag = False,
@@ -187,7 +184,6 @@ def train(
     openchat train --model-path prepared/ --data-path data/ --save-path model/
     torchrun --nproc-per-node 8 -m openchat_cli train --model-path M --data-path D --save-path S
     """
-    del local_rank  # the environment says it too
     settings = TrainSettings(
         model_path=model_path,
         data_path=data_path,

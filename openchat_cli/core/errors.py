@@ -12,6 +12,7 @@ Anything else that is raised is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -50,6 +51,12 @@ class PartialError(OpenChatError):
     """The outputs are whole, but some rows failed."""
 
     exit_code = 3
+
+
+def need(what: str, extra: str, *packages: str) -> None:
+    """Raise MissingExtraError where a package is not installed; none of them is imported."""
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        raise MissingExtraError(what, extra)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

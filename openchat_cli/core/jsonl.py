@@ -22,6 +22,14 @@ STDIO = Path("-")
 Json = Any  # what json.loads gives: no closed type exists for it
 
 
+class NotRowError(InputError):
+    """A line that is no row; `line` holds its bytes, by which the file may be known."""
+
+    def __init__(self, message: str, hint: str | None = None, *, line: bytes) -> None:
+        super().__init__(message, hint)
+        self.line = line
+
+
 def dumps(value: Json) -> str:
     """One line of JSON, text kept readable; lone surrogates are escaped, NaN is refused."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -74,13 +82,15 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Json]:
     try:
         row = json.loads(line)
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start})") from None
+        message = f"{where}: not UTF-8 (byte {error.start})"
+        raise NotRowError(message, line=line) from None
     except (json.JSONDecodeError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
         hint = "one JSON object a line is expected; is the file cut off, or JSON rather than JSONL?"
-        raise InputError(f"{where}: not JSON ({reason})", hint) from None
+        raise NotRowError(f"{where}: not JSON ({reason})", hint, line=line) from None
     if not isinstance(row, dict):
-        raise InputError(f"{where}: a JSON object was expected, found {type(row).__name__}")
+        message = f"{where}: a JSON object was expected, found {type(row).__name__}"
+        raise NotRowError(message, line=line)
     return row
 
 

@@ -32,6 +32,17 @@ _KINDS = {
 }
 
 
+# What a name's ending says of a file that holds no rows.
+_OTHER_FILES = {
+    ".train.json": "a token dataset",
+    ".eval.json": "a token dataset",
+    ".text.json": "a token dataset's texts",
+    ".dataset.json": "a token dataset's manifest",
+    ".report.json": "a report",
+    "openchat.json": "a model's manifest",
+}
+
+
 class _MalformedError(Exception):
     """A row that lacks a field or has one of the wrong type; the reader adds the place."""
 
@@ -334,7 +345,7 @@ def read(path: Path, record: type[RecordT]) -> Iterator[RecordT]:
     expected and the command that makes it.
     """
     seen = False
-    for number, row in jsonl.read_rows(path):
+    for number, row in _rows(path, record.kind):
         _check_kind(path, row, record.kind)
         try:
             yield from record.all_from_row(row)
@@ -356,6 +367,32 @@ def parse(where: str, row: Row, record: type[RecordT]) -> tuple[RecordT, ...]:
 def write(path: Path, records: Iterable[_Record]) -> int:
     """Write records as JSONL, whole or not at all; gives how many there were."""
     return jsonl.write_rows(path, (record.to_row() for record in records))
+
+
+def _rows(path: Path, expected: str) -> Iterator[tuple[int, Row]]:
+    """As jsonl.read_rows; a file that holds something else from its first line on is named."""
+    begun = False
+    try:
+        for numbered in jsonl.read_rows(path):
+            begun = True
+            yield numbered
+    except jsonl.NotRowError as error:
+        found = None if begun else _other_file(path, error.line.strip())
+        if found is None:
+            raise
+        raise _wrong_file(path, found, expected) from None
+
+
+def _other_file(path: Path, line: bytes) -> str | None:
+    """What a file without rows is, by its name or its first line."""
+    for ending, label in _OTHER_FILES.items():
+        if path.name.endswith(ending):
+            return label
+    if line.startswith(b"<"):
+        return "a web page"
+    if line.startswith(b"["):
+        return "one JSON list"
+    return "one JSON object over several lines" if line == b"{" else None
 
 
 def _check_kind(path: Path, row: Row, expected: str) -> None:

@@ -17,6 +17,7 @@ A row of the user's own comes from a TOML file (`--model-file`):
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 from openchat_cli.core.errors import InputError, UsageError, did_you_mean
+
+_NAME = re.compile(r"\w[\w.-]*")
 
 EOT = "<|end_of_turn|>"
 
@@ -159,8 +162,10 @@ def _from_table(path: Path, name: str, table: Any) -> ModelType:
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table")
     values = dict(table)
+    if "name" in values:
+        raise UsageError(f"{where} has no setting 'name'", "the table's own name is the type's")
     parent = values.pop("extends", None)
-    if parent not in built_in():
+    if not isinstance(parent, str) or parent not in built_in():
         hint = f"extends must be one of {', '.join(built_in())}"
         raise UsageError(f"{where} needs 'extends', the built-in type it is like", hint)
     return _from_values(where, name, built_in()[parent], values)
@@ -175,7 +180,10 @@ def _from_values(where: str, name: str, start: ModelType, given: dict[str, Any])
             raise UsageError(f"{where}.roles must have at least user and assistant")
         values["roles"] = MappingProxyType(roles)
     if "aliases" in values:
-        values["aliases"] = tuple(values["aliases"])
+        aliases = values["aliases"]
+        if not isinstance(aliases, list) or not all(isinstance(one, str) for one in aliases):
+            raise UsageError(f"{where}.aliases must be a list of names")
+        values["aliases"] = tuple(aliases)
     bos = values.pop("bos", start.bos)
     if bos is not None and not isinstance(bos, str):
         raise UsageError(f"{where}.bos must be of type str")
@@ -188,6 +196,9 @@ def _from_values(where: str, name: str, start: ModelType, given: dict[str, Any])
 
 def _check(where: str, kind: ModelType) -> None:
     """Refuse values that no later code could work with."""
+    if not _NAME.fullmatch(kind.name):
+        hint = "letters, digits and . _ - make a name: files are called by it"
+        raise UsageError(f"{where}: '{kind.name}' can't be the name of a type", hint)
     if kind.context < 1:
         raise UsageError(f"{where}.context must be at least 1 token")
     if not kind.eot or kind.eot == kind.bos:

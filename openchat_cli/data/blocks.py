@@ -47,10 +47,9 @@ class Blocks:
         self.paragraph(f"{'#' * level} {text}".rstrip(), "heading")
 
     def code(self, text: str, language: str) -> None:
-        """A fenced block; `text` without its last line end."""
+        """A fenced block; `text` with its last line end."""
         fence = marks.fence_for(text)
-        body = f"{text}\n" if text else ""
-        self.paragraph(f"{fence}{language}\n{body}{fence}", "code")
+        self.paragraph(f"{fence}{language}\n{text}{fence}", "code")
 
     def math(self, tex: str) -> None:
         """Display TeX."""

@@ -24,10 +24,11 @@ from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Conversation, Dropped, Message
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer, read_manifest, resolve_type
-from openchat_cli.data import hub, split
+from openchat_cli.data import split
 from openchat_cli.data.clean import CONVERSATIONS
 from openchat_cli.data.filter import FILTERED, rows_file
 from openchat_cli.data.settings import ConvertSettings
+from openchat_cli.model import hub
 
 _BATCH = 64  # conversations whose texts are tokenised together
 
@@ -88,6 +89,8 @@ def convert(settings: ConvertSettings, *, progress: Progress = SILENT) -> Conver
     """
     if not 0 <= settings.eval_ratio < 1:
         raise UsageError("--eval-ratio must be at least 0 and below 1")
+    if settings.output == jsonl.STDIO:
+        raise UsageError("data convert writes several files: OUT must be a folder")
     if settings.context is not None and settings.context < 1:
         raise UsageError("--context must be at least 1")
     kind = resolve_type(
@@ -131,7 +134,9 @@ def outputs_of(folder: Path, kind: ModelType) -> tuple[Path, ...]:
 
 def tokenizer_folder(kind: ModelType, progress: Progress) -> Path:
     """The tokeniser of the type's base model from the hub's cache, else downloaded."""
-    return hub.cached(kind.base) or hub.fetch(hub.plan(kind.base), progress=progress)
+    base = Path(kind.base)
+    found = hub.find(base, tokenizer_only=True)
+    return found or hub.fetch(hub.plan(base, tokenizer_only=True), progress=progress)
 
 
 def _context(folder: Path, kind: ModelType) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import cache
 
 from openchat_cli.core.errors import MissingExtraError
+from openchat_cli.data.converter import TAG
 from openchat_cli.data.dom import code_block
-from openchat_cli.data.html import TAG, to_markdown
+from openchat_cli.data.html import to_markdown
 from openchat_cli.data.marks import fence_for
 from openchat_cli.data.settings import Converter
 
@@ -49,7 +50,7 @@ def _with_html2text(html: str) -> str:
             code, language = code_block(part, parts[at + 1 : end])
             fence = fence_for(code)
             kept.append(f"<p>OPENCHATCODE{len(blocks)}X</p>")
-            blocks.append(f"{fence}{language}\n{code}\n{fence}")
+            blocks.append(f"{fence}{language}\n{code}{fence}")
             at = end
         else:
             kept.append(part)

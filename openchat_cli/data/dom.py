@@ -10,6 +10,7 @@ from openchat_cli.data.inline import SPACE, decode
 
 _ODD_END = re.compile(r"</(?:[a-z0-9]*+[A-Z]|[a-z0-9]++[\s/])")
 _END = re.compile(r"</([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>")
+_BREAK = re.compile(r"<br\b", re.I)
 _LANGUAGE = re.compile(r"(?:^|\s)lang(?:uage)?-(\S+)")
 # The button's words, where an old page has them outside a button.
 _COPY = re.compile(r"\s*Copy(?: code)?\s*$")
@@ -54,23 +55,25 @@ def canonical_ends(html: str) -> str:
 def code_block(tag: str, inner: Sequence[str]) -> tuple[str, str]:
     """(code, language) of a `<pre>`: its own tag, then texts and tags in turn.
 
-    The code is exact but for one line end at its end. The language is the class of `<code>`, else
-    the label in the block's head.
+    The code is exact, and every line of it has its end, the last one too. The language is the class
+    of `<code>`, else the label in the block's head.
     """
     starts = [place for place in range(1, len(inner), 2) if inner[place][:5].lower() == "<code"]
     if not starts:
         text = "".join(_shown(inner)).removeprefix("\n")
-        return _without_last_end(decode(text)), _language(attribute(tag, "class"), "")
+        return _with_last_end(decode(text)), _language(attribute(tag, "class"), "")
     begin = starts[0]
     ends = [place for place in range(begin, len(inner)) if inner[place] == "</code>"]
-    text = "".join(inner[begin + 1 : ends[-1] if ends else len(inner) : 2])
+    code = list(inner[begin + 1 : ends[-1] if ends else len(inner)])
+    code[1::2] = ["\n" if _BREAK.match(tag) else "" for tag in code[1::2]]
+    text = "".join(code)
     label = next((text for text in _shown(inner[:begin]) if text.strip()), "")
     classes = attribute(inner[begin], "class") or attribute(tag, "class")
-    return _without_last_end(decode(text)), _language(classes, decode(label))
+    return _with_last_end(decode(text)), _language(classes, decode(label))
 
 
 def _shown(inner: Sequence[str]) -> list[str]:
-    """The texts outside buttons and drawings."""
+    """The texts outside buttons and drawings, `<br>` as a line end."""
     texts: list[str] = []
     hidden = 0
     for place, part in enumerate(inner):
@@ -81,12 +84,13 @@ def _shown(inner: Sequence[str]) -> list[str]:
             hidden += 1
         elif part in ("</button>", "</svg>"):
             hidden = max(0, hidden - 1)
+        elif not hidden and _BREAK.match(part):
+            texts.append("\n")
     return texts
 
 
-def _without_last_end(code: str) -> str:
-    # A block that holds one empty line keeps it.
-    return code[:-1] if code.endswith("\n") and code != "\n" else code
+def _with_last_end(code: str) -> str:
+    return code if not code or code.endswith("\n") else f"{code}\n"
 
 
 def _language(classes: str, label: str) -> str:

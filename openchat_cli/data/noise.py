@@ -29,7 +29,8 @@ def human_text(text: str) -> str:
 
 def answer_html(html: str) -> str:
     """An answer's HTML without a pager before it."""
-    return _HTML_PAGER.sub(r"\1", html, count=1) if " / " in html[:400] else html
+    match = _HTML_PAGER.match(html) if " / " in html[:400] else None
+    return match[1] + html[match.end() :] if match else html
 
 
 def _without_pager(text: str) -> str:

@@ -57,11 +57,13 @@ def judge(candidate: Candidate, convert: Convert, blocked: Sequence[str]) -> Kep
     for message, place in zip(messages, places, strict=True):
         if message.role == "assistant" and not message.content.strip():
             raise RejectError("empty_answer", where=place)
-    if blocked:
-        for turn, message, place in zip(turns, messages, places, strict=True):
-            _check_words(turn, message, blocked, place)
     opening = [Message("system", turn.text, turn.weight) for turn in system]
-    return Kept((*opening, *messages), tuple(notes))
+    messages = opening + messages
+    if blocked:
+        places = ["turn 1"] * len(opening) + places
+        for turn, message, place in zip([*system, *turns], messages, places, strict=True):
+            _check_words(turn, message, blocked, place)
+    return Kept(tuple(messages), tuple(notes))
 
 
 def _mended(turn: Turn, notes: list[str]) -> Turn:

@@ -69,7 +69,8 @@ def pages_in(path: Path) -> int | None:
     if not path.is_dir():
         return None
     count = 0
-    for _, name, _ in _walk(path):
+    for _, relative, _ in _walk(path):
+        name = relative.lower()
         if name.endswith(DUMPS + ARCHIVES):
             return None
         count += name.endswith(PAGES)

@@ -103,7 +103,9 @@ def _nucleus(
     top-p zeroed, and for each row whether the window was wide enough to know.
     """
     top_p = torch.tensor([[p.top_p] for p in params], device=logits.device)
-    top_k = torch.tensor([[p.top_k or logits.shape[-1]] for p in params], device=logits.device)
+    # Cut to the vocabulary: a client may send a number that no tensor holds.
+    vocab = logits.shape[-1]
+    top_k = torch.tensor([[min(p.top_k or vocab, vocab)] for p in params], device=logits.device)
     best, ids = logits.topk(window, dim=-1)
     probabilities = (best - logits.logsumexp(dim=-1, keepdim=True)).exp()
     rank = torch.arange(window, device=logits.device)

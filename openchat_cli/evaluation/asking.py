@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from openchat_cli.core import loop
 from openchat_cli.core.client import CallError, Chat, Client, Reply
 from openchat_cli.core.endpoint import Endpoint
-from openchat_cli.core.errors import MissingExtraError
+from openchat_cli.core.errors import need
 from openchat_cli.core.jsonl import Journal
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Answer, Message, Question
@@ -158,6 +158,10 @@ class FolderSource:
     sampling: Sampling
     local: LocalModel
 
+    def __post_init__(self) -> None:
+        # Now, before anything of the run is written.
+        need("answering from a model folder", "model", "torch", "transformers")
+
     @property
     def settings_hash(self) -> str:
         """Of everything that decides what the answers are, the weights' files included."""
@@ -192,13 +196,10 @@ class FolderSource:
                     done(answer)
 
     def _load(self, progress: Progress) -> Engine:
-        try:
-            from openchat_cli.engine.settings import EngineSettings, let_threads_sleep
+        from openchat_cli.engine.settings import EngineSettings, let_threads_sleep
 
-            let_threads_sleep()
-            from openchat_cli.engine.engine import Engine
-        except ImportError:
-            raise MissingExtraError("answering from a model folder", "model") from None
+        let_threads_sleep()
+        from openchat_cli.engine.engine import Engine
 
         settings = EngineSettings(
             model_path=self.path,

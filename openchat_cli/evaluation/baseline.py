@@ -27,9 +27,9 @@ def baseline(settings: BaselineSettings, *, progress: Progress = SILENT) -> Answ
         raise UsageError("a baseline comes from exactly one place", hint)
     if settings.answers is not None:
         return _taken_over(settings, settings.answers, progress)
+    source = _source(settings)
     questions = benchmarks.load_questions(settings.questions, settings.benchmark, run=settings.out)
     benchmarks.keep_with_run(settings.out, questions, force=settings.force)
-    source = _source(settings)
     path = run_layout.baseline_file(settings.out, source.name)
     return answer_with(
         source, questions, path, out=settings.out, force=settings.force, progress=progress

@@ -18,9 +18,9 @@ from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Answer, Judgment, Question
 from openchat_cli.evaluation import benchmarks, run_layout
-from openchat_cli.evaluation.judgments import verdict_of
 from openchat_cli.evaluation.settings import ImportSettings
 from openchat_cli.evaluation.sides import Sides, read_sides
+from openchat_cli.evaluation.statistics import verdict_of
 from openchat_cli.evaluation.verdict import HIGHEST, LOWEST, read_scores
 
 _SHAPES = "what is read: reviews of FastChat and QLoRA, results of the original OpenChat"
@@ -176,7 +176,7 @@ def _scored(judgment: Judgment, shown: tuple[float, float] | None) -> Judgment:
     if shown is None:
         return judgment
     own, other = shown if judgment.order == "model_first" else (shown[1], shown[0])
-    verdict = verdict_of(own, other)
+    verdict = verdict_of(own - other)
     return dataclasses.replace(
         judgment, score=own, baseline_score=other, verdict=verdict, status="ok"
     )

@@ -19,10 +19,11 @@ from openchat_cli.core.jsonl import Journal
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Judgment, Question
 from openchat_cli.evaluation import benchmarks, prompts, reference_judge, run_layout
-from openchat_cli.evaluation.judgments import ORDERS, Case
+from openchat_cli.evaluation.judgments import Case
 from openchat_cli.evaluation.llm_judge import LlmJudge
 from openchat_cli.evaluation.pairs import Match, matches
 from openchat_cli.evaluation.settings import REFERENCE_JUDGE, JudgeSettings
+from openchat_cli.evaluation.statistics import ORDERS
 
 _REVIEW_TOKENS = 300  # what a review takes in the mean, for the cost before the run
 _CHOICES = "--judge MODEL (with --judge-url URL for any endpoint), or --judge reference (no LLM)"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openchat_cli.core.records import Judgment, Order, Status, Verdict
+from openchat_cli.core.records import Judgment, Order, Status
 from openchat_cli.evaluation.pairs import Pair
-
-ORDERS: tuple[Order, Order] = ("model_first", "baseline_first")
+from openchat_cli.evaluation.statistics import verdict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Bench:
             baseline_answer_id=pair.baseline.answer_id,
             score=score,
             baseline_score=baseline_score,
-            verdict=verdict_of(*scores) if scores else None,
+            verdict=verdict_of(scores[0] - scores[1]) if scores else None,
             status=status,
             text=text,
             judge=self.judge,
@@ -59,10 +58,3 @@ class Bench:
             usage=usage,
             created=created,
         )
-
-
-def verdict_of(score: float, baseline_score: float) -> Verdict:
-    """Win, tie or loss of the model."""
-    if score == baseline_score:
-        return "tie"
-    return "win" if score > baseline_score else "loss"

@@ -1,10 +1,4 @@
-"""What one run folder holds: questions, answers, the baseline's answers, judgments.
-
-OUT/questions.jsonl                     the questions asked (may be absent)
-OUT/answers/NAME.jsonl                  answers of the models
-OUT/baseline/NAME.jsonl                 answers they are compared with
-OUT/judgments/NAME_vs_BASELINE.jsonl    what the judge said
-"""
+"""A run folder (see run_layout.py) in memory, as the report needs it."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from openchat_cli.core.errors import OpenChatError, UsageError
 from openchat_cli.core.jsonl import make_folder
 from openchat_cli.core.manifest import FILE_NAME as MANIFEST
 
+_PART = ".part"
+
 
 def claim(out: Path, *, force: bool) -> None:
     """Refuse a model that is already there unless `force`."""
@@ -45,10 +47,20 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def sweep(out: Path) -> None:
+    """Remove what a killed process had begun to write for `out`."""
+    for path in out.parent.glob(f"{_before(out)}*{_PART}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _before(out: Path) -> str:
+    return f".{out.name}."
+
+
 def _beside(out: Path) -> Path:
     make_folder(out.parent)
     try:
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+        work = Path(tempfile.mkdtemp(prefix=_before(out), suffix=_PART, dir=out.parent))
     except OSError as error:
         raise OpenChatError(f"{out}: can't be written ({error.strerror})") from None
     return work

@@ -1,4 +1,7 @@
-"""Models by their name on the Hugging Face hub: found in its cache, or downloaded into it."""
+"""Models by their name on the Hugging Face hub: found in its cache, or downloaded into it.
+
+`tokenizer_only` leaves the weights out, for work that needs the tokeniser alone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from openchat_cli.core.errors import InputError, MissingExtraError
 from openchat_cli.core.progress import SILENT, Progress
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_TOKENIZER = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "openchat.json")
 _SIDE = ("*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
 
@@ -24,7 +28,7 @@ class Download:
     size: int  # bytes
 
 
-def find(path: Path) -> Path | None:
+def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
     """The folder itself, or the hub cache's folder of that name; None where neither is there."""
     if path.exists():
         return path
@@ -38,7 +42,8 @@ def find(path: Path) -> Path | None:
         found = Path(snapshot_download(str(path), local_files_only=True))
     except (OSError, ValueError):
         return None
-    return found if (found / "config.json").is_file() else None
+    needed = ("tokenizer.model", "tokenizer.json") if tokenizer_only else ("config.json",)
+    return found if any((found / name).is_file() for name in needed) else None
 
 
 def is_name(path: Path) -> bool:
@@ -46,7 +51,7 @@ def is_name(path: Path) -> bool:
     return _NAME.fullmatch(path.as_posix()) is not None
 
 
-def plan(path: Path) -> Download:
+def plan(path: Path, *, tokenizer_only: bool = False) -> Download:
     """What to fetch of a model, safetensors rather than pickles.
 
     Raises InputError where the hub has no such model, asks for a licence, or can't be reached.
@@ -60,7 +65,8 @@ def plan(path: Path) -> Download:
         info = HfApi().model_info(name, files_metadata=True)
     except Exception as error:  # the client's many error classes, over any transport
         raise _unreachable(name, error) from None
-    wanted = _choose([file.rfilename for file in info.siblings or ()])
+    names = [file.rfilename for file in info.siblings or ()]
+    wanted = [n for n in names if _matches(n, _TOKENIZER)] if tokenizer_only else _choose(names)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     return Download(name, tuple(wanted), sum(sizes[file] for file in wanted))
 
@@ -84,11 +90,11 @@ def fetch(download: Download, *, progress: Progress = SILENT) -> Path:
 def _choose(files: Sequence[str]) -> list[str]:
     top = [file for file in files if "/" not in file]
     suffix = ".safetensors" if any(file.endswith(".safetensors") for file in top) else ".bin"
-    return [file for file in top if file.endswith(suffix) or _is_side(file)]
+    return [file for file in top if file.endswith(suffix) or _matches(file, _SIDE)]
 
 
-def _is_side(file: str) -> bool:
-    return any(Path(file).match(pattern) for pattern in _SIDE)
+def _matches(file: str, patterns: Sequence[str]) -> bool:
+    return "/" not in file and any(Path(file).match(pattern) for pattern in patterns)
 
 
 def _unreachable(name: str, error: Exception) -> InputError:
@@ -100,5 +106,5 @@ def _unreachable(name: str, error: Exception) -> InputError:
         )
     if kind == "RepositoryNotFoundError":
         return InputError(f"{name}: no such folder, and no such model on the hub")
-    hint = "give the folder of a model that is on this machine"
+    hint = "give a folder on this machine; where a command takes no other: --model-path FOLDER"
     return InputError(f"{name}: no such folder, and the hub can't be reached ({reason})", hint)

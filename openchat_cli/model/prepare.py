@@ -118,6 +118,13 @@ def _plan(settings: PrepareSettings, kind: ModelType, tokenizer: ChatTokenizer) 
             f"{settings.base}: the tokeniser has {kind.eot} (id {tokenizer.eot_id}), but the "
             f"embedding has {old_rows} rows"
         )
+    # Added control tokens may lack a row, as EOT does; the words of a text never do.
+    if any(tokenizer.token_bytes(token) for token in range(old_rows, tokenizer.vocab_size)):
+        raise InputError(
+            f"{settings.base}: the tokeniser has {tokenizer.vocab_size} tokens, but the embedding "
+            f"has {old_rows} rows",
+            "take the tokeniser that belongs to these weights",
+        )
     return _Resize(
         checkpoint=checkpoint,
         names=names,

@@ -169,6 +169,7 @@ def skeleton(folder: Path) -> Skeleton:
     The model is built without memory, so this costs no more than the import of torch.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     build: Any = AutoModelForCausalLM.from_config
@@ -176,9 +177,10 @@ def skeleton(folder: Path) -> Skeleton:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
             model = build(config, trust_remote_code=False)
+    except StrictDataclassError as error:  # says on its first line that, on its last why
+        raise _unbuildable(folder, str(error).strip().splitlines()[-1].strip()) from None
     except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder / 'config.json'}: no model can be built ({reason})") from None
+        raise _unbuildable(folder, str(error).strip().splitlines()[0]) from None
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     ends = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
     names = [
@@ -189,6 +191,10 @@ def skeleton(folder: Path) -> Skeleton:
         {name: list(value.shape) for name, value in model.state_dict().items() if name not in tied},
         tuple(name for name in names if name not in tied),
     )
+
+
+def _unbuildable(folder: Path, reason: str) -> InputError:
+    return InputError(f"{folder / 'config.json'}: no model can be built ({reason})")
 
 
 def compare(

@@ -76,13 +76,16 @@ def find(data_path: Path, name: str) -> Files:
         prefix = data_path / _type_in(data_path, name)
     elif data_path.name.endswith(".train.json"):
         prefix = data_path.with_name(data_path.name.removesuffix(".train.json"))
+    elif data_path.is_file():
+        raise InputError(f"{data_path}: not a dataset (T.train.json)", _MADE_BY)
     else:
         prefix = data_path
     train, evaluation, manifest_file = (
         prefix.with_name(f"{prefix.name}.{part}.json") for part in ("train", "eval", "dataset")
     )
     if not train.exists():
-        raise InputError(f"{train}: no such file", _others(train) or _MADE_BY)
+        where = f"{data_path}: no such folder, and " if prefix == data_path else ""
+        raise InputError(f"{where}{train}: no such file", _others(train) or _MADE_BY)
     manifest = None
     if manifest_file.exists():
         manifest = jsonl.read_json(manifest_file)

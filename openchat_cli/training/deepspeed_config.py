@@ -15,6 +15,14 @@ from openchat_cli.core.errors import UsageError
 
 Config = dict[str, Any]
 
+_OBJECTS = (
+    ("zero_optimization",),
+    ("optimizer",),
+    ("optimizer", "params"),
+    ("scheduler",),
+    ("bf16",),
+    ("fp16",),
+)
 # our setting -> its place in DeepSpeed's file
 _SAME = {
     "batch_size": ("train_batch_size",),
@@ -30,9 +38,13 @@ def read(path: Path) -> Config:
     found = jsonl.read_json(path)
     if not isinstance(found, dict):
         raise UsageError(f"{path}: a JSON object was expected")
-    if _at(found, ("fp16", "enabled")) is True:
+    config = _without_auto(found)
+    for place in _OBJECTS:
+        if not isinstance(_at(config, place), dict | None):
+            raise UsageError(f"{path}: '{'.'.join(place)}' must be an object")
+    if _at(config, ("fp16", "enabled")) is True:
         raise UsageError(f"{path}: fp16 is not supported", "train in bf16 or fp32")
-    return _without_auto(found)
+    return config
 
 
 def values(path: Path, config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,6 +54,9 @@ def values(path: Path, config: Config, asked: Mapping[str, Any]) -> dict[str, An
     setting that both name with different values.
     """
     found = {name: _at(config, place) for name, place in _SAME.items()}
+    for name, value in found.items():
+        if value is not None:
+            _check(path, name, value)
     bf16 = _at(config, ("bf16", "enabled"))
     found["dtype"] = {True: "bf16", False: "fp32"}.get(bf16) if isinstance(bf16, bool) else None
     if "scheduler" in config:
@@ -57,13 +72,33 @@ def values(path: Path, config: Config, asked: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _check(path: Path, name: str, value: object) -> None:
+    if name == "zero_stage":
+        good, wanted = type(value) is int and 0 <= value <= 3, "0, 1, 2 or 3"
+    elif name == "batch_size":
+        good, wanted = type(value) is int and value >= 1, "a whole number from 1 on"
+    else:
+        good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        wanted = "a number, not negative"
+    if not good:
+        raise UsageError(f"{path}: '{'.'.join(_SAME[name])}' must be {wanted}, not {value!r}")
+
+
 def ignored(config: Config) -> list[str]:
     """Keys of the file that mean nothing here: the plan decides on micro-batches."""
     names = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     return [name for name in names if name in config]
 
 
-def complete(config: Config, *, zero_stage: int, dtype: str, clipping: float, cpu: bool) -> Config:
+def complete(
+    config: Config,
+    *,
+    zero_stage: int,
+    dtype: str,
+    clipping: float,
+    learning_rate: float,
+    cpu: bool,
+) -> Config:
     """The file with everything that we need and it omits.
 
     Micro-batches are bins of their own sizes and loss scales, so DeepSpeed is told that each is
@@ -80,9 +115,11 @@ def complete(config: Config, *, zero_stage: int, dtype: str, clipping: float, cp
     if zero["stage"] == 1 and dtype == "bf16":
         # Many small micro-steps would lose digits when summed in bf16.
         full.setdefault("data_types", {"grad_accum_dtype": "fp32"})
-    if cpu and full.get("optimizer", {}).get("type", "").lower() in ("adam", "adamw"):
-        # DeepSpeed's own Adam for the CPU would need a compiler.
-        full["optimizer"].setdefault("params", {}).setdefault("torch_adam", True)
+    if "optimizer" in full:
+        params = full["optimizer"].setdefault("params", {})
+        params.setdefault("lr", learning_rate)
+        if cpu and str(full["optimizer"].get("type")).lower() in ("adam", "adamw"):
+            params.setdefault("torch_adam", True)  # DeepSpeed's own would need a compiler
     return full
 
 

@@ -7,7 +7,6 @@ ranks itself.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import select
@@ -23,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import MissingExtraError, OpenChatError, UsageError
+from openchat_cli.core.errors import OpenChatError, UsageError, need
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.model import folder as model_folder
 from openchat_cli.training import checkpoint, events, log
 from openchat_cli.training.events import Follower
 from openchat_cli.training.resolve import Resolved, resolve
@@ -44,7 +44,7 @@ def train(
     `settings.num_gpus` ranks here. Raises InputError or UsageError before anything heavy begins,
     OpenChatError with the reason where a rank fails.
     """
-    _check_extras()
+    need("openchat train", "train", "torch", "transformers", "deepspeed")
     began = time.monotonic()
     resolved = resolve(settings, ranks.world_size if ranks else settings.num_gpus)
     if ranks is None or ranks.rank == 0:
@@ -63,12 +63,6 @@ def train(
 def plan(settings: TrainSettings, *, ranks: Ranks | None = None) -> Resolved:
     """What `train` would do, with every setting decided: for a dry run."""
     return resolve(settings, ranks.world_size if ranks else settings.num_gpus)
-
-
-def _check_extras() -> None:
-    for package in ("torch", "transformers", "deepspeed"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError("openchat train", "train")
 
 
 def _claim(settings: TrainSettings, run: Run) -> None:
@@ -147,6 +141,7 @@ def _launch(run: Run, follower: Follower) -> None:
         _follow(run, started, receive, follower)
     finally:
         _reap(started)
+        model_folder.sweep(run.folder)  # a rank may have died while it exported
         os.close(receive)
         shutil.rmtree(meeting, ignore_errors=True)
 

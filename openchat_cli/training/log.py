@@ -26,11 +26,6 @@ class TrainLog:
             rows = [row for _, row in jsonl.read_rows(self.path)]
             jsonl.write_rows(self.path, (row for row in rows if row["step"] <= keep))
         self._journal = Journal(self.path, key="step")
-        self._has_eval = {row["step"] for row in rows if row["kind"] == "eval"}
-
-    def has_eval(self, step: int) -> bool:
-        """Whether an evaluation after that many steps is in the log already."""
-        return step in self._has_eval
 
     def add(self, kind: str, row: dict[str, Any]) -> None:
         """Append one row."""

@@ -6,6 +6,7 @@ Nothing heavy happens here: the model's configuration and the dataset are read, 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,9 @@ def _check_numbers(settings: TrainSettings) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     for name in ("learning_rate", "warmup_ratio", "weight_decay", "gradient_clipping", "seed"):
         value = getattr(settings, name)
-        if value is not None and value < 0:
-            raise UsageError(f"--{name.replace('_', '-')} can't be negative ({value})")
+        if value is not None and not 0 <= value < math.inf:  # NaN neither
+            problem = f"must be a number that is not negative, not {value}"
+            raise UsageError(f"--{name.replace('_', '-')} {problem}")
     if settings.zero_stage not in (None, 0, 1, 2, 3):
         raise UsageError(f"--zero-stage must be 0, 1, 2 or 3, not {settings.zero_stage}")
     if settings.loss_scale == "reference" and settings.batching != "length-grouped":
@@ -225,4 +227,6 @@ def _check_lengths(
             message = f"{path}: record {longest + 1} has {tokens} tokens, the model takes {limit}"
             raise UsageError(message, "convert with a context that the model has")
     context = (files.manifest or {}).get("context", kind.context)
-    return max(int(context), *(int(data.lengths.max()) for _, data in parts))
+    if type(context) is not int or context < 1:
+        raise InputError(f"{files.manifest_file}: 'context' must be a whole number of tokens")
+    return max(context, *(int(data.lengths.max()) for _, data in parts))

@@ -7,7 +7,6 @@ srun started us.
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, distributed
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import OpenChatError, UsageError
-from openchat_cli.training import batches, checkpoint, dataset, deepspeed_config, schedule
+from openchat_cli.core.errors import OpenChatError
+from openchat_cli.model.export import write_folder
+from openchat_cli.model.load import load_model
+from openchat_cli.training import batches, checkpoint, dataset, deepspeed_engine, schedule
 from openchat_cli.training.dataset import TokenDataset
 from openchat_cli.training.events import Emit
 from openchat_cli.training.log import TrainLog, evaluations
@@ -36,57 +37,15 @@ def run_rank(run: Run, ranks: Ranks, emit: Emit, *, rendezvous: Path | None = No
     MASTER_ADDR and MASTER_PORT.
     """
     began = time.monotonic()
-    device = _device(run, ranks)
+    device = deepspeed_engine.device_of(run, ranks)
     train = dataset.read(Path(run.train_file), run.vocab_size)
     evaluation = None
     if run.eval_file is not None:
         evaluation = dataset.read(Path(run.eval_file), run.vocab_size)
-    _join(ranks, device, rendezvous)
-    try:
-        trainer = _Trainer(run, ranks, device, train, evaluation, emit)
-        trainer.fit(began)
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-def _device(run: Run, ranks: Ranks) -> torch.device:
-    has_cuda = torch.cuda.is_available()
-    if run.device == "cuda" and not has_cuda:
-        raise UsageError("--device cuda: this torch sees no CUDA device", "--device cpu")
-    if run.device == "cpu" or not has_cuda:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        torch.set_num_threads(max(1, cores // ranks.local_world_size))
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        return torch.device("cpu")
-    if ranks.local_rank >= torch.cuda.device_count():
-        message = f"{ranks.local_world_size} ranks, but {torch.cuda.device_count()} CUDA devices"
-        raise UsageError(message, f"--num-gpus {torch.cuda.device_count()}")
-    torch.cuda.set_device(ranks.local_rank)
-    return torch.device("cuda", ranks.local_rank)
-
-
-def _join(ranks: Ranks, device: torch.device, rendezvous: Path | None) -> None:
-    # DeepSpeed looks for these and knows no other way; a launcher other than ours may lack some.
-    os.environ |= {
-        "RANK": str(ranks.rank),
-        "WORLD_SIZE": str(ranks.world_size),
-        "LOCAL_RANK": str(ranks.local_rank),
-        "LOCAL_WORLD_SIZE": str(ranks.local_world_size),
-    }
-    import deepspeed
-
-    if device.type == "cpu":
-        # Else the first collective on CPU compiles an extension: a minute, and a crash without g++.
-        compatible = vars(deepspeed.ops).setdefault("__compatible_ops__", {})
-        compatible["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="nccl" if device.type == "cuda" else "gloo",
-        auto_mpi_discovery=False,
-        init_method=rendezvous and f"file://{rendezvous}",
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-    )
+    deepspeed_engine.join(ranks, device, rendezvous)
+    _Trainer(run, ranks, device, train, evaluation, emit).fit(began)
+    # Only after success: where another rank has failed, this could wait for it.
+    distributed.destroy_process_group()
 
 
 class _Trainer:
@@ -108,7 +67,6 @@ class _Trainer:
         self._chief = ranks.rank == 0
         torch.manual_seed(run.seed)
         self._engine = self._start_engine()
-        self._zero3 = self._engine.zero_optimization_stage() == 3
 
     # --- the run ---
 
@@ -116,7 +74,7 @@ class _Trainer:
         """All steps from the newest checkpoint on, then the export."""
         run, plan = self._run, self._plan
         done = self._resume()
-        log = TrainLog(run.folder, done if run.resume else None) if self._chief else None
+        log = TrainLog(run.folder, done or None) if self._chief else None
         if self._chief:
             jsonl.write_json(run.folder / SETTINGS_FILE, run.to_row())
         self._tell({"event": "plan", "steps": plan.steps, "done": done})
@@ -171,47 +129,14 @@ class _Trainer:
         if self._chief:
             self._emit(event)
 
-    # --- the model ---
-
     def _start_engine(self) -> Any:
-        import deepspeed
-
-        from openchat_cli.model.load import load_model
-
         run = self._run
         self._tell({"event": "phase", "text": f"loading {run.model_path}"})
-        model = load_model(Path(run.model_path), dtype=run.dtype, device="cpu")
-        batches.use_segments(model)
+        self._model = load_model(Path(run.model_path), dtype=run.dtype, device="cpu")
+        batches.use_segments(self._model)
         if run.gradient_checkpointing:
-            batches.checkpoint_layers(model)
-        self._model = model
-        trained = TrainedModel(model).train()
-        config = deepspeed_config.complete(
-            run.deepspeed,
-            zero_stage=run.zero_stage,
-            dtype=run.dtype,
-            clipping=run.gradient_clipping,
-            cpu=self._device.type == "cpu",
-        )
-        own = None
-        if "optimizer" not in config:
-            own = torch.optim.AdamW(
-                trained.parameters(),
-                lr=run.learning_rate,
-                weight_decay=run.weight_decay,
-                fused=True,
-            )
-        engine, *_ = deepspeed.initialize(
-            model=trained,
-            model_parameters=list(trained.parameters()),
-            optimizer=own,
-            config=config,
-            dist_init_required=False,
-        )
-        if own is not None and run.dtype == "bf16" and engine.zero_optimization_stage() == 0:
-            # DeepSpeed has taken a step of zeros here, which would count in the bias correction.
-            own.state.clear()
-        return engine
+            batches.checkpoint_layers(self._model)
+        return deepspeed_engine.start(run, TrainedModel(self._model).train(), self._device)
 
     # --- one step ---
 
@@ -233,7 +158,7 @@ class _Trainer:
             total += loss.detach() * scale
             if last:
                 lr = self._set_learning_rate(step)
-                norm = self._gradient_norm_before()
+                norm = deepspeed_engine.norm_before_step(self._run, engine)
             engine.step()
         distributed.all_reduce(total)
         chosen = self._plan.conversations(step)
@@ -277,13 +202,6 @@ class _Trainer:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-    def _gradient_norm_before(self) -> float | None:
-        """The global gradient norm where DeepSpeed clips by it but does not tell it (ZeRO-0)."""
-        if self._engine.zero_optimization_stage() > 0 or self._run.dtype == "bf16":
-            return None
-        grads = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads))
 
     # --- evaluation ---
 
@@ -360,25 +278,9 @@ class _Trainer:
         distributed.barrier()
 
     def _export(self) -> None:
-        from openchat_cli.model.export import write_folder
-
-        run, weights = self._run, self._gathered()
+        run = self._run
+        weights = deepspeed_engine.gather_weights(self._engine, self._model, keep=self._chief)
         if self._chief:
             self._tell({"event": "phase", "text": f"writing the model to {run.save_path}"})
             write_folder(run.folder, like=Path(run.model_path), state_dict=weights)
         distributed.barrier()
-
-    def _gathered(self) -> dict[str, Tensor]:
-        """The weights by their names, whole, on the CPU of rank 0."""
-        import deepspeed
-
-        names = set(self._model.state_dict())
-        found: dict[str, Tensor] = {}
-        for name, parameter in self._model.named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter], enabled=self._zero3):
-                if self._chief:
-                    found[name] = parameter.detach().to("cpu", copy=True)
-        for name, buffer in self._model.named_buffers():
-            if self._chief and name in names:
-                found[name] = buffer.detach().to("cpu", copy=True)
-        return found

@@ -80,6 +80,18 @@ def test_an_interruption_ends_the_step_and_leaves_whole_files(tmp_path: Path) ->
         assert len((folder / "data" / "filtered.jsonl").read_text("utf-8").splitlines()) == 67
 
 
+def test_a_server_that_does_not_start_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = demo_steps.serving(tmp_path / "nothing", 0)
+    with (
+        pytest.raises(demo_runner.StepError, match="'serve' ended with exit code"),
+        demo_runner.serve(step, log=tmp_path / "serve.log"),
+    ):
+        pass
+    assert "error: " in capfd.readouterr().err
+
+
 def _started(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "openchat_cli", "demo", str(folder)],
@@ -160,17 +172,3 @@ def test_the_server_ends_with_the_demo_whatever_happens(demo_folder: Path, tmp_p
         raise KeyboardInterrupt
     with socket.socket() as again:
         assert again.connect_ex(("127.0.0.1", port)) != 0
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(700)
-def test_a_server_that_does_not_start_says_why(
-    demo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    step = demo_steps.serving(tmp_path / "nothing", 0)
-    with (
-        pytest.raises(demo_runner.StepError, match="'serve' ended with exit code"),
-        demo_runner.serve(step, log=tmp_path / "serve.log"),
-    ):
-        pass
-    assert "error: " in capfd.readouterr().err

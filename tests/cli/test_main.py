@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,7 @@ def test_usage_errors_are_one_line_and_a_hint(
         ("[data\n", "can't be read as TOML"),
         ("[dato.clean]\nworkers = 1\n", "has no command 'dato'"),
         ("[data.clean]\nworkes = 1\n", "[data.clean] has no option 'workes'"),
+        ("[data.clean]\nnope = 1\n", "force, input, json"),
         ("data = 1\n", "[data] must be a table"),
     ],
 )
@@ -68,3 +71,43 @@ def test_a_bad_settings_file_is_named(
     assert ended.returncode == 2
     assert words in ended.stderr
     assert str(tmp_path / "openchat.toml") in ended.stderr
+
+
+def base_install(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `openchat ARGUMENTS` where none of the extras' packages can be imported."""
+    lacking = "torch transformers deepspeed uvicorn starlette html2text"
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split()));"
+        "from openchat_cli.cli.main import run; run()"
+    )
+    command = [sys.executable, "-c", code, lacking, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("extra", "arguments"),
+    [
+        ("train", "train --model-path m --data-path d --save-path s"),
+        ("serve", "serve --model-path m"),
+        ("model", "chat --model-path m"),
+        ("model", "model prepare m out --model-type openchat"),
+        ("model", "model tiny out --corpus c.jsonl"),
+        ("model", "eval answer out --model-path m"),
+        ("model", "eval baseline out --model-path m"),
+        ("html2text", "data clean pages out --converter html2text"),
+        ("train,serve", "demo out"),
+    ],
+)
+def test_a_missing_extra_names_its_pip_command_and_leaves_nothing(
+    tmp_path: Path, extra: str, arguments: str
+) -> None:
+    for folder in ("m", "pages", "d"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}", "utf-8")
+    (tmp_path / "pages" / "one.html").write_text("<html></html>", "utf-8")
+    (tmp_path / "c.jsonl").write_text("", "utf-8")
+    ended = base_install(*arguments.split(), cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.splitlines()[-1] == f"hint: pip install 'openchat-cli[{extra}]'"
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "s").exists()

@@ -86,6 +86,34 @@ def test_rows_of_no_known_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.html", "<!DOCTYPE html>\n<html>", "a web page"),
+        ("openchat.train.json", "[\n[[1],[true]]\n]\n", "a token dataset"),
+        ("openchat.eval.text.json", '[\n"x"\n]\n', "a token dataset's texts"),
+        ("openchat.dataset.json", '{\n  "kind": "dataset"\n}\n', "a token dataset's manifest"),
+        ("clean.report.json", '{\n  "kind": "clean_report"\n}\n', "a report"),
+        ("old.json", "[[[1],[true]]]", "one JSON list"),
+        ("some.json", '{\n"a": 1\n}\n', "one JSON object over several lines"),
+    ],
+)
+def test_a_file_without_rows_is_named_too(tmp_path: Path, name: str, text: str, found: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError) as caught:
+        list(records.read(path, Conversation))
+    assert caught.value.message == f"{path}: holds {found}, conversations were expected"
+    assert caught.value.hint == "made by: openchat data clean INPUT OUT"
+
+
+def test_a_file_that_is_cut_off_is_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"kind": "conversation", "mess', "utf-8")
+    with pytest.raises(InputError, match=":1: not JSON"):
+        list(records.read(path, Conversation))
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"messages": "hi"}, "'messages' must be a list"),

@@ -94,6 +94,11 @@ def test_a_row_of_the_users_own(tmp_path: Path) -> None:
         ('[a]\nextends = "openchat"\n[a.roles]\nuser = "U"', "at least user and assistant"),
         ('[a]\nextends = "openchat"\n[a.roles]\nuser = 1\nassistant = "A"', "must be texts"),
         ('[openchat]\nextends = "openchat"', "is a built-in type"),
+        ('[a]\nextends = ["openchat"]', "needs 'extends'"),
+        ('["../a"]\nextends = "openchat"', "can't be the name of a type"),
+        ('[a]\nextends = "openchat"\nname = "b"', "no setting 'name'"),
+        ('[a]\nextends = "openchat"\naliases = "ab"', "aliases must be a list of names"),
+        ('[a]\nextends = "openchat"\naliases = [1]', "aliases must be a list of names"),
     ],
 )
 def test_a_wrong_row_says_where(tmp_path: Path, text: str, reason: str) -> None:

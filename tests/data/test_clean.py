@@ -160,6 +160,15 @@ def test_human_text_is_verbatim_but_for_noise(tmp_path: Path, text: str, expecte
     assert kept[0]["messages"][0]["content"] == expected
 
 
+def test_a_pager_beside_an_answer_goes_and_one_in_it_stays(tmp_path: Path) -> None:
+    answers = ("<div>2 / 2</div><div><p>yes</p></div>", "<p>1 / 2</p><p>is a half</p>")
+    pages = [
+        generator.page([("human", "hi"), ("gpt", html)], answers_as_html=False) for html in answers
+    ]
+    kept, _ = kept_and_dropped(tmp_path, *pages)
+    assert [row["messages"][1]["content"] for row in kept] == ["yes", "1 / 2\n\nis a half"]
+
+
 @pytest.mark.parametrize(
     ("answer", "blocked"),
     [
@@ -177,6 +186,12 @@ def test_blocked_words_are_looked_for_in_the_text(
     good = generator.page(HI)
     _, dropped = kept_and_dropped(tmp_path, page, good)
     assert dropped == (["blocked_word"] if blocked else [])
+
+
+def test_blocked_words_in_a_system_message(tmp_path: Path) -> None:
+    page = generator.page([("system", "You are a model by OpenAI"), *HI])
+    _, dropped = kept_and_dropped(tmp_path, page, generator.page(HI))
+    assert dropped == ["blocked_word"]
 
 
 def test_blocked_words_of_the_user(openchat: RunCli, tmp_path: Path) -> None:
@@ -222,11 +237,13 @@ def test_the_script_is_found_wherever_and_however_it_stands(tmp_path: Path) -> N
         b"<p>__NEXT_DATA__</p><script>var a='id=\"__NEXT_DATA__\"'</script>"
         b'<body>\n<script id = "__NEXT_DATA__">%s</script >',
         b'<SCRIPT ID="__NEXT_DATA__">%s</SCRIPT>',
+        b'<!-- <script id="__NEXT_DATA__">{}</script> --><script id="__NEXT_DATA__">%s</script>',
+        b"<script>var a = '<!--'</script><script id=\"__NEXT_DATA__\">%s</script>",
     )
     utf16 = (shapes[0] % data).decode().encode("utf-16")
     kept, dropped = kept_and_dropped(tmp_path, *(shape % data for shape in shapes), utf16)
     assert len(kept) == 1
-    assert dropped == ["duplicate"] * 4
+    assert dropped == ["duplicate"] * len(shapes)
 
 
 def test_cut_off_inside_a_character(tmp_path: Path) -> None:

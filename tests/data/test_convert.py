@@ -192,6 +192,14 @@ def test_options_that_can_not_work(
     assert "Traceback" not in ended.stderr
 
 
+def test_stdout_can_not_take_several_files(openchat: RunCli, tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "rows.jsonl", *many(3))
+    path = ("--model-type", "opencoder", "--model-path", model)
+    ended = openchat("data", "convert", "rows.jsonl", "-", *path)
+    assert (ended.returncode, "OUT must be a folder" in ended.stderr) == (2, True)
+    assert not (tmp_path / "-").exists()
+
+
 def test_too_few_and_none(openchat: RunCli, tmp_path: Path, model: Path) -> None:
     write(tmp_path / "one.jsonl", *many(1))
     write(tmp_path / "none.jsonl")

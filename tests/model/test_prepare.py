@@ -309,6 +309,28 @@ def test_a_token_without_an_embedding_is_refused(llama: Path, tmp_path: Path) ->
     assert "the embedding has 700 rows" in error.message
 
 
+def test_a_tokeniser_of_other_weights_is_refused(tmp_path: Path) -> None:
+    error = refused(make_llama(tmp_path / "base", vocab_size=650), tmp_path)
+    assert "the tokeniser has 701 tokens, but the embedding has 650 rows" in error.message
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"hidden_size": "32"}, "expected int, got str"),
+        ({"num_attention_heads": 7}, "not a multiple of the number of attention heads"),
+        ({"rope_parameters": "x"}, "rope_parameters"),
+    ],
+)
+def test_a_config_that_makes_no_model_is_refused(
+    llama: Path, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    base = copied(llama, tmp_path)
+    (base / "config.json").write_text(json.dumps(read(base) | change))
+    error = refused(base, tmp_path)
+    assert "no model can be built" in error.message and reason in error.message
+
+
 def test_outputs_are_not_overwritten_unasked(llama: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = PrepareSettings(llama, out, "openchat")

@@ -70,6 +70,8 @@ def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
         {"stop": ["a", "b", "c", "d"], "seed": -5, "logit_bias": {"65": -100, "66": 3.5}},
         {"max_tokens": 3, "max_completion_tokens": 3},
         {"max_tokens": 10**30},
+        {"top_k": 10**30, "temperature": 1},
+        {"top_k": 2**63, "temperature": 1},
         {"presence_penalty": -2, "frequency_penalty": 2},
         {"response_format": {"type": "text"}, "tool_choice": "none", "logprobs": False},
         {"messages": [{"role": "developer", "content": "Be brief."}, *HELLO["messages"]]},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openchat_cli.core.errors import InputError, OpenChatError, UsageError
+from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError, UsageError
 from openchat_cli.training import schedule
 from openchat_cli.training.launch import train
 from openchat_cli.training.resolve import resolve
@@ -80,7 +80,20 @@ def test_a_bad_dataset_is_named_with_its_record(settings, tmp_path, content, whe
 def test_a_dataset_that_is_not_there(settings, tmp_path):
     assert "no dataset" in refused(replace(settings, data_path=settings.model_path)).message
     error = refused(replace(settings, data_path=tmp_path / "nowhere"))
-    assert "no such file" in error.message and "data convert" in str(error.hint)
+    assert "nowhere: no such folder" in error.message and "data convert" in str(error.hint)
+    rows = tmp_path / "conversations.jsonl"
+    rows.write_text("{}\n")
+    error = refused(replace(settings, data_path=rows))
+    assert f"{rows}: not a dataset" in error.message and "data convert" in str(error.hint)
+
+
+@pytest.mark.parametrize("context", ["abc", None, -5, 1.5, float("inf")])
+def test_a_damaged_manifest_is_named(settings, tmp_path, context):
+    folder = data.write_dataset(tmp_path / "data", data.records(3))
+    file = folder / "openchat.dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"context": context}), "utf-8")
+    error = refused(replace(settings, data_path=folder))
+    assert isinstance(error, InputError) and f"{file}: 'context'" in error.message
 
 
 def test_a_prefix_names_a_dataset_too(settings, dataset):
@@ -120,6 +133,7 @@ def test_an_unprepared_model_is_refused(settings, tmp_path):
         {"epochs": -1},
         {"zero_stage": 4},
         {"learning_rate": -1.0},
+        {"learning_rate": float("nan")},
         {"max_tokens": 10},
         {"loss_scale": "reference"},
         {"model_type": "openchut"},
@@ -136,6 +150,12 @@ def test_an_exported_model_is_not_overwritten_unasked(settings):
         train(settings)
     with pytest.raises(UsageError, match="must not be the model"):
         train(replace(settings, save_path=settings.model_path, force=True))
+
+
+def test_a_missing_extra_is_named(settings, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    error = refused(settings)
+    assert isinstance(error, MissingExtraError) and "openchat-cli[train]" in str(error.hint)
 
 
 def write(path: Path, value: object) -> Path:
@@ -179,6 +199,25 @@ def test_conflicts_with_the_deepspeed_file_are_named(settings, tmp_path, config,
     error = refused(replace(settings, deepspeed_config=path, **changes))
     assert isinstance(error, UsageError)
     assert all(name in error.message for name in names)
+
+
+@pytest.mark.parametrize(
+    ("config", "place"),
+    [
+        ({"zero_optimization": 3}, "zero_optimization"),
+        ({"zero_optimization": {"stage": 7}}, "zero_optimization.stage"),
+        ({"optimizer": []}, "optimizer"),
+        ({"optimizer": [1]}, "optimizer"),
+        ({"optimizer": {"params": {"lr": "x"}}}, "optimizer.params.lr"),
+        ({"bf16": True}, "bf16"),
+        ({"train_batch_size": 0}, "train_batch_size"),
+        ({"gradient_clipping": -1}, "gradient_clipping"),
+    ],
+)
+def test_a_deepspeed_file_that_makes_no_sense_is_named(settings, tmp_path, config, place):
+    path = write(tmp_path / "ds.json", config)
+    error = refused(replace(settings, deepspeed_config=path))
+    assert isinstance(error, UsageError) and f"{path}: '{place}' must be" in error.message
 
 
 def test_the_schedules_are_those_of_transformers():

@@ -258,7 +258,6 @@ def test_a_deepspeed_file_of_ones_own(openchat, trained, model, dataset, tmp_pat
         "zero_optimization": {"stage": 3},
         "optimizer": {"type": "AdamW", "params": {"weight_decay": 0.0}},
     }
-    config["optimizer"]["params"]["lr"] = 2e-3
     path = tmp_path / "ds.json"
     path.write_text(json.dumps(config), "utf-8")
     out = tmp_path / "out"
@@ -318,11 +317,14 @@ def test_signals_stop_all_ranks(model, dataset, tmp_path, number, code):
     out = tmp_path / "out"
     launcher = start(command(model, dataset, out, "--epochs", 2000, "--num-gpus", 2, "--quiet"))
     wait_for_steps(out, 3)
+    half_exported = tmp_path / ".out.abc.part"  # as the chief rank leaves it if hit while it writes
+    half_exported.mkdir()
     launcher.send_signal(number)
     stdout, stderr = launcher.communicate(timeout=30)
     assert launcher.returncode == code and stdout == "" and "Traceback" not in stderr
     assert ranks_of(out) == []
     assert not (out / "config.json").exists()
+    assert not half_exported.exists()
 
 
 @pytest.mark.slow
@@ -339,3 +341,36 @@ def test_under_torchrun_it_is_one_of_the_ranks(trained, model, dataset, tmp_path
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["counts"]["world_size"] == 2  # and nothing else on stdout
     assert column(out, "loss") == pytest.approx(column(trained[0], "loss"), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_deepspeeds_own_launcher(trained, model, dataset, tmp_path):
+    out = tmp_path / "out"
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", "2"]
+    ended = subprocess.run(
+        [*launcher, "--module", "openchat_cli", *command(model, dataset, out)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert column(out, "loss") == pytest.approx(column(trained[0], "loss"), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run(openchat, model, dataset, tmp_path):
+    ended = openchat(*command(model, dataset, tmp_path / "out", "--learning-rate", 1e30))
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "has loss nan" in ended.stderr and "its records are" in ended.stderr
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_folder_are_refused(openchat, model, dataset, tmp_path):
+    out = tmp_path / "out"
+    first = start(command(model, dataset, out, "--epochs", 2000, "--quiet"))
+    wait_for_steps(out, 4)
+    ended = openchat(*command(model, dataset, out, "--force"))
+    assert ended.returncode == 1 and "another openchat process" in ended.stderr
+    first.terminate()
+    first.communicate(timeout=30)
+    assert list((out / "checkpoints").glob("step-*"))

@@ -1,0 +1,337 @@
+"""What each tag of ChatGPT's HTML does to the Markdown that is being written.
+
+One pass over the tags, found by one regular expression; no recursion and no tree. Texts go to
+`Inline`, blocks to `Blocks`. The tables in html.py say which method a tag calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from openchat_cli.data.blocks import Blocks
+from openchat_cli.data.dom import attribute, canonical_ends, code_block, without_comments
+from openchat_cli.data.inline import SPACE, Emphasis, Inline, decode
+
+# A tag: quoted attribute values may hold `>`; an unquoted `<` ends the attempt, so that a page full
+# of them costs no more than one pass.
+TAG = re.compile(
+    r"(<(?:/?[a-zA-Z][^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+|[!?][^<>]*+)>)"
+)
+_NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
+
+# Containers deeper than this add no indentation: nobody reads them, and their output would be as
+# large as their depth squared.
+_DEEPEST = 64
+# A formula's own markup is never nested deeper; what is, is not a formula.
+_DEEPEST_MATH = 200
+
+EMPHASIS: dict[str, Emphasis] = {
+    "strong": "strong",
+    "b": "strong",
+    "em": "em",
+    "i": "em",
+    "del": "del",
+    "s": "del",
+    "strike": "del",
+}
+
+
+Handler = Callable[["Converter", str], None]
+Handlers = Mapping[str, Handler]
+
+
+class Converter:
+    """One run over one message; `flow` says what each tag does, `cell` the same inside a cell."""
+
+    def __init__(self, html: str, flow: Handlers, cell: Handlers) -> None:
+        self.flow, self.cell = flow, cell
+        self.parts = TAG.split(canonical_ends(without_comments(html)))
+        self.at = 0  # the text that comes next; tags stand at odd places
+        self.inline = Inline()
+        self.blocks = Blocks()
+        self.handlers = flow
+        self._open: list[tuple[str, bool]] = []  # containers, and whether `blocks` knows of them
+        self._counts = {"quote": 0, "list": 0, "item": 0}
+        self._absent: set[str] = set()  # tags that don't come any more
+        self._rows: list[list[str]] | None = None  # of the running table
+        self._alignment: list[str] = []
+        self._texts: list[str] = []
+        self._inner_tables = 0
+
+    def run(self) -> str:
+        parts, end = self.parts, len(self.parts)
+        while self.at < end:
+            if text := parts[self.at]:
+                self.inline.text(text)
+            self.at += 2
+            if self.at <= end:
+                tag = parts[self.at - 1]
+                self.handlers[tag](self, tag)
+        if self._rows is not None:
+            self.end_table("")
+        self.boundary("")
+        return self.blocks.finish()
+
+    def find(self, tag: str) -> int | None:
+        """Where that very tag comes next."""
+        if tag in self._absent:
+            return None
+        try:
+            return self.parts.index(tag, self.at)
+        except ValueError:
+            self._absent.add(tag)
+            return None
+
+    # --- blocks ---
+
+    def ignore(self, tag: str) -> None:
+        """A tag that means nothing here."""
+
+    def boundary(self, tag: str) -> None:
+        """A tag that ends the running paragraph."""
+        if self.inline and (text := self.inline.take()):
+            self.blocks.paragraph(text)
+
+    def end_paragraph(self, tag: str) -> None:
+        self.boundary(tag)
+        self.blocks.loosen()
+
+    def end_heading(self, tag: str) -> None:
+        self.blocks.heading(int(tag[3]), self.inline.take_line())
+
+    def rule(self, tag: str) -> None:
+        self.boundary(tag)
+        self.blocks.rule()
+
+    def preformatted(self, tag: str) -> None:
+        self.boundary(tag)
+        end = self.find("</pre>") or len(self.parts)
+        code, language = code_block(tag, self.parts[self.at : end])
+        self.at = end + 1
+        self.blocks.code(code, language)
+
+    # --- containers ---
+
+    def open_quote(self, tag: str) -> None:
+        self.boundary(tag)
+        if self._enter("quote"):
+            self.blocks.open_quote()
+
+    def end_quote(self, tag: str) -> None:
+        self.boundary(tag)
+        self._leave("quote")
+
+    def open_list(self, tag: str) -> None:
+        self.boundary(tag)
+        if self._enter("list"):
+            start = None
+            if tag[1] in "oO":
+                digits = attribute(tag, "start").strip()
+                start = int(digits) if re.fullmatch(r"-?[0-9]{1,12}", digits) else 1
+            self.blocks.open_list(start)
+
+    def end_list(self, tag: str) -> None:
+        self.boundary(tag)
+        self._leave("list")
+
+    def open_item(self, tag: str) -> None:
+        self.boundary(tag)
+        if self._open and self._open[-1][0] == "item":
+            self._leave("item")  # its own end tag was left out
+        if self._enter("item"):
+            self.blocks.open_item()
+
+    def end_item(self, tag: str) -> None:
+        self.boundary(tag)
+        self._leave("item")
+
+    def _enter(self, kind: str) -> bool:
+        known = len(self._open) < _DEEPEST
+        self._open.append((kind, known))
+        self._counts[kind] += 1
+        return known
+
+    def _leave(self, kind: str) -> None:
+        while self._counts[kind]:
+            inner, known = self._open.pop()
+            self._counts[inner] -= 1
+            if known:
+                self.blocks.close(inner)
+            if inner == kind:
+                return
+
+    # --- inline ---
+
+    def code(self, tag: str) -> None:
+        end = self.find("</code>")
+        if end is None:
+            return
+        text = "".join(self.parts[self.at : end : 2])
+        self.at = end + 1
+        self.inline.code(decode(text), in_cell=self.handlers is not self.flow)
+
+    def emphasis(self, tag: str) -> None:
+        self.inline.open_emphasis(EMPHASIS[name_of(tag)])
+
+    def end_emphasis(self, tag: str) -> None:
+        self.inline.close_emphasis(EMPHASIS[name_of(tag)])
+
+    def link(self, tag: str) -> None:
+        self.inline.open_link(attribute(tag, "href"), attribute(tag, "title"))
+
+    def end_link(self, tag: str) -> None:
+        self.inline.close_link()
+
+    def image(self, tag: str) -> None:
+        source = attribute(tag, "src")
+        if source and not source.startswith("data:"):
+            self.inline.image(attribute(tag, "alt"), source, attribute(tag, "title"))
+
+    def line_break(self, tag: str) -> None:
+        self.inline.line_break()
+
+    def as_html(self, tag: str) -> None:
+        """Markdown has no form of its own for raised and lowered text."""
+        self.inline.markup(f"<{'/' if tag[1] == '/' else ''}{name_of(tag)}>")
+
+    def field(self, tag: str) -> None:
+        """A task list's box."""
+        if attribute(tag, "type") == "checkbox":
+            self.inline.box(checked="checked" in tag.replace("checkbox", ""))
+
+    def skip(self, tag: str) -> None:
+        """Buttons and drawings: nothing of them is the message's text."""
+        end = self.find(f"</{name_of(tag)}>")
+        if end is not None:
+            self.at = end + 1
+
+    def math(self, tag: str) -> None:
+        """KaTeX: the source stands in its annotation."""
+        found = self._formula(name_of(tag))
+        if found is None:
+            return
+        begin, end = found
+        stop = next((k for k in range(begin + 2, end, 2) if self.parts[k] == "</annotation>"), end)
+        tex = decode("".join(self.parts[begin + 1 : stop : 2])).strip(SPACE)
+        self.at = end + 1
+        display = "display" in tag or "block" in tag
+        if not tex:
+            return
+        if display and self.handlers is self.flow:
+            self.boundary(tag)
+            self.blocks.math(tex)
+        else:
+            mark = "$$" if display else "$"
+            self.inline.markup(f"{mark}{' '.join(tex.splitlines())}{mark}")
+
+    def _formula(self, name: str) -> tuple[int, int] | None:
+        """Where the annotation's tag and the element's own end stand."""
+        if "annotation" in self._absent:
+            return None
+        depth, begin = 1, None
+        start, end = f"<{name}", f"</{name}>"
+        for place in range(self.at + 1, len(self.parts), 2):
+            tag = self.parts[place]
+            if tag == end:
+                depth -= 1
+                if depth == 0:
+                    return None if begin is None else (begin, place)
+            elif tag.startswith(start):
+                depth += 1
+                if depth > _DEEPEST_MATH:
+                    break
+            elif begin is None and tag.startswith("<annotation") and "tex" in tag:
+                begin = place
+        self._absent.add("annotation")  # not ended, and nor is any that follows
+        return None
+
+    # --- tables ---
+
+    def open_table(self, tag: str) -> None:
+        self.boundary(tag)
+        if self._rows is None:
+            self._rows, self._alignment = [], []
+
+    def open_row(self, tag: str) -> None:
+        self.boundary(tag)
+        if self._rows is not None:
+            self._rows.append([])
+
+    def open_cell(self, tag: str) -> None:
+        if self._rows is None:
+            self.boundary(tag)
+            return
+        if self.handlers is self.cell:
+            self.end_cell(tag)
+        self.boundary(tag)  # text between the cells comes before the table
+        if not self._rows:
+            self._rows.append([])
+        if len(self._rows) == 1:
+            self._alignment.append(_alignment(tag))
+        self.handlers, self._texts = self.cell, []
+
+    def cell_boundary(self, tag: str) -> None:
+        """Inside a cell a block's edge can only be a line break."""
+        if self.inline and (text := self.inline.take_cell()):
+            self._texts.append(text)
+
+    def cell_code(self, tag: str) -> None:
+        self.cell_boundary(tag)
+        end = self.find("</pre>") or len(self.parts)
+        code, _ = code_block(tag, self.parts[self.at : end])
+        self.at = end + 1
+        for line in code.removesuffix("\n").split("\n"):
+            self.inline.code(line, in_cell=True)
+            self.cell_boundary(tag)
+
+    def inner_table(self, tag: str) -> None:
+        self._inner_tables += 1
+
+    def next_cell(self, tag: str) -> None:
+        """The next cell, whose predecessor's end tag was left out."""
+        if self._inner_tables:
+            self.cell_boundary(tag)
+        else:
+            self.open_cell(tag)
+
+    def next_row(self, tag: str) -> None:
+        if self._inner_tables:
+            self.cell_boundary(tag)
+        else:
+            self.end_cell(tag)
+            self.open_row(tag)
+
+    def end_cell(self, tag: str) -> None:
+        self.cell_boundary(tag)
+        if not self._inner_tables and self._rows:
+            self._rows[-1].append("<br>".join(self._texts))
+            self.handlers = self.flow
+
+    def end_table(self, tag: str) -> None:
+        if self.handlers is self.cell:
+            if self._inner_tables and tag:
+                self.cell_boundary(tag)
+                self._inner_tables -= 1
+                return
+            self._inner_tables = 0
+            self.end_cell(tag)
+        self.boundary(tag)
+        rows = [row for row in self._rows or () if row]
+        self._rows = None
+        if rows:
+            self.blocks.table(rows, self._alignment)
+
+
+def name_of(tag: str) -> str:
+    """The name of a start or end tag, in lower case."""
+    match = _NAME.match(tag)
+    return match[1].lower() if match else ""
+
+
+def _alignment(tag: str) -> str:
+    wanted = attribute(tag, "align") or attribute(tag, "style").replace(" ", "")
+    for side, rule in (("center", ":-:"), ("right", "--:"), ("left", ":--")):
+        if wanted == side or f"text-align:{side}" in wanted:
+            return rule
+    return "---"
