@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlsplit
 
-from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError
+from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Message
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
@@ -113,10 +113,8 @@ class Remote:
         self._api_key = api_key
 
     def __enter__(self) -> Self:
-        try:
-            import openai
-        except ImportError:
-            raise MissingExtraError("openchat chat --url", "all") from None
+        import openai
+
         # Servers without keys take any; the client insists on one.
         self._client = openai.OpenAI(base_url=self._url, api_key=self._api_key or "none")
         if self._model is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -14,11 +15,16 @@ from openchat_cli.engine.settings import SamplingParams
 LOGITS = torch.log(torch.tensor([0.05, 0.4, 0.1, 0.25, 0.2]))
 
 
-def shares(params: SamplingParams, logits: torch.Tensor = LOGITS, draws: int = 4000) -> list[float]:
+def drawn(params: SamplingParams, logits: torch.Tensor, draws: int) -> list[int | None]:
+    """One token for each of many requests that differ in their seeds."""
+    rows = [RowSampler(dataclasses.replace(params, seed=seed)) for seed in range(draws)]
+    return sample(logits.expand(draws, -1), rows)
+
+
+def shares(params: SamplingParams) -> list[float]:
     """How often each token comes."""
-    row = RowSampler(params)
-    counts = Counter(sample(logits[None], [row])[0] for _ in range(draws))
-    return [counts[token] / draws for token in range(logits.shape[-1])]
+    counts = Counter(drawn(params, LOGITS, 4000))
+    return [counts[token] / 4000 for token in range(len(LOGITS))]
 
 
 def test_greedy_takes_the_best() -> None:
@@ -28,16 +34,16 @@ def test_greedy_takes_the_best() -> None:
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        (SamplingParams(temperature=1, top_p=1, seed=0), [0.05, 0.4, 0.1, 0.25, 0.2]),
+        (SamplingParams(temperature=1, top_p=1), [0.05, 0.4, 0.1, 0.25, 0.2]),
         # the fewest best tokens that hold 0.6: 0.4 + 0.25
-        (SamplingParams(temperature=1, top_p=0.6, seed=0), [0, 0.615, 0, 0.385, 0]),
-        (SamplingParams(temperature=1, top_p=0.0, seed=0), [0, 1, 0, 0, 0]),
-        (SamplingParams(temperature=1, top_p=1, top_k=2, seed=0), [0, 0.615, 0, 0.385, 0]),
+        (SamplingParams(temperature=1, top_p=0.6), [0, 0.615, 0, 0.385, 0]),
+        (SamplingParams(temperature=1, top_p=0.0), [0, 1, 0, 0, 0]),
+        (SamplingParams(temperature=1, top_p=1, top_k=2), [0, 0.615, 0, 0.385, 0]),
         # top-p of what top-k leaves: 0.4 / 0.65 is above 0.6
-        (SamplingParams(temperature=1, top_p=0.6, top_k=2, seed=0), [0, 1, 0, 0, 0]),
-        (SamplingParams(temperature=1, top_p=1, min_p=0.45, seed=0), [0, 0.471, 0, 0.294, 0.235]),
+        (SamplingParams(temperature=1, top_p=0.6, top_k=2), [0, 1, 0, 0, 0]),
+        (SamplingParams(temperature=1, top_p=1, min_p=0.45), [0, 0.471, 0, 0.294, 0.235]),
         (
-            SamplingParams(temperature=0.5, top_p=1, seed=0),
+            SamplingParams(temperature=0.5, top_p=1),
             [0.0091, 0.5818, 0.0364, 0.2273, 0.1455],
         ),
     ],
@@ -48,9 +54,8 @@ def test_shares_are_those_of_the_rules(params: SamplingParams, expected: list[fl
 
 def test_a_nucleus_wider_than_the_window_is_whole() -> None:
     flat = torch.zeros(1000)
-    row = RowSampler(SamplingParams(temperature=1, top_p=0.9, seed=0))
-    drawn = {sample(flat[None], [row])[0] for _ in range(6000)}
-    assert 880 <= len(drawn) <= 902
+    found = set(drawn(SamplingParams(temperature=1, top_p=0.9), flat, 6000))
+    assert 880 <= len(found) <= 902
 
 
 def test_rows_keep_their_own_rules_and_numbers() -> None:

@@ -11,6 +11,7 @@ import pytest
 from openchat_cli.serving.server import Ready
 
 CHAT = "/v1/chat/completions"
+LETTER_Z = 3 + 256 + 1 + ord("Z") - 33  # its token in the folder made on the spot
 HELLO = {"model": "openchat", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -69,7 +70,7 @@ def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
         {"stop": None, "seed": None, "n": None, "stream": None, "stream_options": None},
         {"stop": ["a", "b", "c", "d"], "seed": -5, "logit_bias": {"65": -100, "66": 3.5}},
         {"max_tokens": 3, "max_completion_tokens": 3},
-        {"max_tokens": 10**30},
+        {"max_tokens": 10**30, "stop": "ZZ", "logit_bias": {str(LETTER_Z): 100}},
         {"top_k": 10**30, "temperature": 1},
         {"top_k": 2**63, "temperature": 1},
         {"presence_penalty": -2, "frequency_penalty": 2},
@@ -214,8 +215,7 @@ def test_text_completions_that_are_refused(http: httpx2.Client, extra: dict[str,
 
 def test_silence_gets_the_servers_defaults(http: httpx2.Client) -> None:
     # "Z" all the time, so that nothing but the limit ends it: 16 by the fixture's settings.
-    letter = 3 + 256 + 1 + ord("Z") - 33
-    got = http.post(CHAT, json={**HELLO, "logit_bias": {str(letter): 100}}).json()
+    got = http.post(CHAT, json={**HELLO, "logit_bias": {str(LETTER_Z): 100}}).json()
     assert got["choices"][0]["message"]["content"] == "Z" * 16
     assert got["choices"][0]["finish_reason"] == "length"
 
