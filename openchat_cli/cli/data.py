@@ -169,7 +169,7 @@ def filter_(
         from openchat_cli.data.filter import filter_rows
 
         summary = filter_rows(settings, progress=terminal.progress)
-        terminal.note(f"{summary.kept} of {summary.read} conversations are from {model}")
+        terminal.note(f"{summary.kept} of {summary.read} conversations kept (--model {model})")
         command = ["openchat", "data", "convert", str(output), str(output), "--model-path", "MODEL"]
         terminal.done(
             outputs=() if to_stdout else summary.outputs,
