@@ -18,7 +18,10 @@ FLOORS = [{"cli"}, STAGES, {"engine"}, {"model"}, {"web"}, {"core"}]
 HEIGHT = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 
 TERMINAL = {"typer", "rich"}
-HEAVY = {"torch", "transformers", "deepspeed", "openai", "httpx", "numpy", "pydantic"}
+HEAVY = {
+    *("torch", "transformers", "deepspeed", "openai", "httpx", "numpy", "pydantic"),
+    *("sklearn", "pyarrow", "ray", "umap", "datasketch", "py3langid", "sentence_transformers"),
+}
 # Files that only run once their heavy packages are needed anyway.
 MAY_BE_HEAVY = {"engine", "training/worker.py", "training/batches.py", "training/loss.py"}
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.core.records import Dropped
-from openchat_cli.data import converters, models, sources
-from openchat_cli.data.candidates import REASONS
+from openchat_cli.data import converters, sources
+from openchat_cli.data.ledger import CleanSummary, Ledger, report
 from openchat_cli.data.pool import Pool, cores
 from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.worker import Item, Rules, Verdict, work
@@ -26,24 +22,6 @@ REPORT = "clean.report.json"
 
 # Starting a child costs more than cleaning this many candidates.
 _FEW = 256
-
-
-@dataclass
-class CleanSummary:
-    """What became of every candidate: `read` = `kept` + the sum of `reasons`."""
-
-    read: int = 0
-    kept: int = 0
-    ignored: int = 0  # files that can't hold conversations
-    reasons: Counter[str] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)
-    models: Counter[str] = field(default_factory=Counter)
-    outputs: tuple[Path, ...] = ()
-
-    @property
-    def dropped(self) -> int:
-        """How many were left out."""
-        return sum(self.reasons.values())
 
 
 def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSummary:
@@ -72,9 +50,9 @@ def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSumma
         dropped = stack.enter_context(jsonl.atomic_output(dropped_path)) if dropped_path else None
         total = sources.pages_in(settings.input)
         with progress.task("clean", total, "pages") as task:
-            _Ledger(summary, kept, dropped).write(itertools.chain([first], verdicts), task.advance)
+            Ledger(summary, kept, dropped).write(itertools.chain([first], verdicts), task.advance)
     if report_path:
-        jsonl.write_json(report_path, _report(settings, summary))
+        jsonl.write_json(report_path, report(settings, summary))
     return summary
 
 
@@ -114,59 +92,3 @@ def _counted(items: Iterator[Item], summary: CleanSummary) -> Iterator[Item]:
         else:
             summary.read += 1
             yield item
-
-
-class _Ledger:
-    """Writes rows, finds duplicates, counts."""
-
-    def __init__(self, summary: CleanSummary, kept: BinaryIO, dropped: BinaryIO | None) -> None:
-        self._summary, self._kept, self._dropped = summary, kept, dropped
-        self._seen: dict[bytes, str] = {}
-
-    def write(self, verdicts: Iterator[Verdict], advance: Callable[[], None]) -> None:
-        for verdict in verdicts:
-            if verdict.reason is not None:
-                self._drop(verdict, verdict.reason)
-            elif verdict.digest in self._seen:
-                self._drop(verdict, "duplicate", self._seen[verdict.digest])
-            else:
-                self._keep(verdict)
-            advance()
-
-    def _keep(self, verdict: Verdict) -> None:
-        self._seen[verdict.digest] = verdict.id or ""
-        self._kept.write(verdict.line)
-        self._summary.kept += 1
-        self._summary.notes.update(verdict.notes)
-        if verdict.model is not None:
-            self._summary.models[models.plain(verdict.model)] += 1
-
-    def _drop(self, verdict: Verdict, reason: str, kept_id: str | None = None) -> None:
-        self._summary.reasons[reason] += 1
-        if self._dropped is not None:
-            row = Dropped(
-                verdict.id, verdict.source, verdict.where, reason, kept_id, verdict.detail
-            ).to_row()
-            self._dropped.write(jsonl.dumps(row).encode() + b"\n")
-
-
-def _report(settings: CleanSettings, summary: CleanSummary) -> dict[str, Any]:
-    return {
-        "kind": "clean_report",
-        "version": 1,
-        "read": summary.read,
-        "kept": summary.kept,
-        "dropped": summary.dropped,
-        "reasons": {code: summary.reasons[code] for code in REASONS if summary.reasons[code]},
-        "ignored_files": summary.ignored,
-        "changed": {
-            "leading_gpt": summary.notes["leading_gpt"],
-            "trailing_human": summary.notes["trailing_human"],
-            "surrogates": summary.notes["surrogates"],
-        },
-        "models": dict(summary.models.most_common()),
-        "models_missing": summary.notes["no_model"],
-        "models_not_credible": summary.notes["odd_model"],
-        "converter": settings.converter,
-        "blocked_words": list(settings.blocked_words),
-    }

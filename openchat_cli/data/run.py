@@ -10,12 +10,13 @@ from openchat_cli.core import jsonl
 from openchat_cli.core.errors import UsageError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.tokens import resolve_type
-from openchat_cli.data.clean import CleanSummary, clean
+from openchat_cli.data.clean import clean
 from openchat_cli.data.clean import outputs_of as clean_outputs
 from openchat_cli.data.convert import ConvertSummary, convert
 from openchat_cli.data.convert import outputs_of as convert_outputs
 from openchat_cli.data.filter import FilterSummary, filter_rows
 from openchat_cli.data.filter import outputs_of as filter_outputs
+from openchat_cli.data.ledger import CleanSummary
 from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSettings
 
 

@@ -1,0 +1,108 @@
+"""`openchat data clean`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openchat_cli.cli.data.options import (
+    ChatsArgument,
+    ConverterOption,
+    RowsOutArgument,
+    WordOption,
+    WordsOption,
+    WorkersOption,
+)
+from openchat_cli.cli.options import ForceFlag, JsonFlag, QuietFlag, StrictFlag
+from openchat_cli.cli.terminal import Terminal
+from openchat_cli.core.errors import InputError, OpenChatError, PartialError
+from openchat_cli.core.jsonl import STDIO
+from openchat_cli.data.settings import CleanSettings
+
+if TYPE_CHECKING:
+    from openchat_cli.data.ledger import CleanSummary
+
+
+def clean(
+    input_: ChatsArgument,
+    output: RowsOutArgument,
+    workers: WorkersOption = CleanSettings.workers,
+    converter: ConverterOption = CleanSettings.converter,
+    blocked_word: WordOption = None,
+    blocked_words: WordsOption = None,
+    strict: StrictFlag = False,
+    force: ForceFlag = False,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Turn raw chats into conversations, with a reason for each that is left out.
+
+    \b
+    openchat data clean pages/ out/
+    openchat data clean dump.jsonl - | openchat data filter - out/
+    """
+    words = blocked(blocked_word, blocked_words)
+    settings = CleanSettings(input_, output, workers, converter, words, force)
+    to_stdout = output == STDIO
+    with Terminal(
+        "data clean", json_output=json_, quiet=quiet, data_on_stdout=to_stdout
+    ) as terminal:
+        from openchat_cli.data.clean import clean as work
+
+        summary = work(settings, progress=terminal.progress)
+        tell_cleaned(terminal, settings, summary, strict=strict)
+        terminal.done(
+            outputs=() if to_stdout else summary.outputs,
+            counts=counts_of(summary),
+            next_command=None if to_stdout else _filter_command(output),
+        )
+
+
+def blocked(words: list[str] | None, file: Path | None) -> tuple[str, ...]:
+    """The blocked words of both options; the default where neither is given."""
+    if words is None and file is None:
+        return CleanSettings.blocked_words
+    found = list(words or ())
+    if file is not None:
+        try:
+            found += file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise InputError(f"{file}: can't be read ({reason})") from None
+    return tuple(word.strip() for word in found if word.strip())
+
+
+def counts_of(summary: CleanSummary) -> dict[str, object]:
+    return {
+        "read": summary.read,
+        "kept": summary.kept,
+        "dropped": summary.dropped,
+        "reasons": dict(summary.reasons),
+    }
+
+
+def tell_cleaned(
+    terminal: Terminal, settings: CleanSettings, summary: CleanSummary, *, strict: bool
+) -> None:
+    """The table of reasons; raises where nothing was kept, or anything dropped under --strict."""
+    from openchat_cli.data.candidates import REASONS
+
+    rows = [(code, summary.reasons[code], REASONS[code]) for code in REASONS]
+    rows = [row for row in rows if row[1]]
+    ends = [("kept", summary.kept, ""), ("read", summary.read, "kept and dropped together")]
+    terminal.table("cleaned", ("verdict", "count", "meaning"), [*rows, *ends])
+    if summary.ignored:
+        terminal.note(f"{summary.ignored} files that hold no chats were passed by")
+    if summary.kept == 0:
+        where = "" if settings.output == STDIO else f", see {settings.output / 'dropped.jsonl'}"
+        message = f"{settings.input}: none of {summary.read} conversations was kept"
+        raise OpenChatError(message, f"the table above says why{where}")
+    if summary.dropped:
+        if strict:
+            message = f"{summary.dropped} of {summary.read} conversations were dropped"
+            raise PartialError(message, "the outputs are whole; leave --strict out to accept this")
+        terminal.progress.warn(f"{summary.dropped} of {summary.read} conversations were dropped")
+
+
+def _filter_command(folder: Path) -> list[str | Path]:
+    return ["openchat", "data", "filter", folder, folder]

@@ -1,0 +1,78 @@
+"""Options that several `data` commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openchat_cli.data.settings import CleanSettings, Compat, Converter
+
+ChatsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        allow_dash=True,
+        help="A folder, archive, page or dump of chats; - is stdin.",
+    ),
+]
+RowsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        allow_dash=True,
+        help="A file of conversations, or the folder of the step before; - is stdin.",
+    ),
+]
+RowsOutArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT", allow_dash=True, help="The folder to write to; - for the rows on stdout."
+    ),
+]
+FolderArgument = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write to.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Processes to use; all cores when absent.")
+]
+ConverterOption = Annotated[
+    Converter, typer.Option("--converter", help="How answers in HTML become Markdown.")
+]
+WordOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--blocked-word",
+        help="Drop conversations that say this; may be repeated. "
+        f"When absent: {', '.join(CleanSettings.blocked_words)}.",
+    ),
+]
+WordsOption = Annotated[
+    Path | None,
+    typer.Option("--blocked-words", help="A file with one blocked word a line; empty blocks none."),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="The model whose conversations to keep, exactly; any for all."),
+]
+ModelPathOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-path",
+        help="The model's folder, for its tokeniser; from the hub when absent.",
+    ),
+]
+RatioOption = Annotated[
+    float, typer.Option("--eval-ratio", help="The share that is held out for evaluation.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Which conversations are held out.")]
+ContextOption = Annotated[
+    int | None,
+    typer.Option("--context", help="Tokens to truncate to; the model's own context when absent."),
+]
+CompatOption = Annotated[
+    Compat,
+    typer.Option(
+        "--compat",
+        help="reference: StarCoder's ids as the original's slow tokeniser gave them.",
+    ),
+]

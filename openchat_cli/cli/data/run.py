@@ -1,0 +1,103 @@
+"""`openchat data run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from openchat_cli.cli.data.clean import blocked, counts_of, tell_cleaned
+from openchat_cli.cli.data.convert import (
+    dataset_counts,
+    tell_converted,
+    train_command,
+    with_tokenizer,
+)
+from openchat_cli.cli.data.options import (
+    ChatsArgument,
+    CompatOption,
+    ContextOption,
+    ConverterOption,
+    FolderArgument,
+    ModelOption,
+    ModelPathOption,
+    RatioOption,
+    SeedOption,
+    WordOption,
+    WordsOption,
+    WorkersOption,
+)
+from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag, StrictFlag
+from openchat_cli.cli.terminal import Terminal
+from openchat_cli.core import registry
+from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSettings
+
+
+def run(
+    input_: ChatsArgument,
+    output: FolderArgument,
+    model: ModelOption = FilterSettings.model,
+    model_type: Annotated[
+        str | None,
+        typer.Option("--model-type", help="One type; all built-in ones when absent."),
+    ] = ConvertSettings.model_type,
+    model_path: ModelPathOption = ConvertSettings.model_path,
+    model_file: ModelFileOption = ConvertSettings.model_file,
+    workers: WorkersOption = CleanSettings.workers,
+    converter: ConverterOption = CleanSettings.converter,
+    blocked_word: WordOption = None,
+    blocked_words: WordsOption = None,
+    eval_ratio: RatioOption = ConvertSettings.eval_ratio,
+    seed: SeedOption = ConvertSettings.seed,
+    context: ContextOption = ConvertSettings.context,
+    compat: CompatOption = ConvertSettings.compat,
+    strict: StrictFlag = False,
+    force: ForceFlag = False,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Clean, filter and convert, for one model type or for all.
+
+    \b
+    openchat data run pages/ out/ --model-path prepared/
+    openchat data run chats.zip out/ --model any --model-type openchat
+    """
+    words = blocked(blocked_word, blocked_words)
+    settings = CleanSettings(input_, output, workers, converter, words, force)
+    base = ConvertSettings(
+        output,
+        output,
+        model_type,
+        model_path,
+        model_file,
+        eval_ratio,
+        seed,
+        context,
+        compat,
+        force,
+    )
+    with Terminal("data run", json_output=json_, quiet=quiet) as terminal:
+        from openchat_cli.data.run import run as work
+
+        types = [model_type] if model_type or model_path else list(registry.built_in())
+        targets = [
+            with_tokenizer(dataclasses.replace(base, model_type=name), terminal.progress)
+            for name in types
+        ]
+        summary = work(
+            settings,
+            model,
+            targets,
+            cleaned=lambda found: tell_cleaned(terminal, settings, found, strict=strict),
+            progress=terminal.progress,
+        )
+        for converted in summary.convert:
+            tell_converted(terminal, converted)
+        datasets = {found.model_type: dataset_counts(found) for found in summary.convert}
+        outputs = [*summary.clean.outputs, *summary.filter.outputs]
+        terminal.done(
+            outputs=outputs + [path for found in summary.convert for path in found.outputs],
+            counts={**counts_of(summary.clean), "filtered": summary.filter.kept, **datasets},
+            next_command=train_command(targets[0]),
+        )
