@@ -6,19 +6,15 @@ unknown tags mean nothing, missing end tags are supplied.
 
 from __future__ import annotations
 
-from openchat_cli.data.converter import EMPHASIS, TAG, Converter, Handler, name_of
-from openchat_cli.data.dom import attribute, without_comments
-from openchat_cli.data.inline import decode
+from openchat_cli.data.converter import EMPHASIS, Converter, Handler
+from openchat_cli.data.dom import attribute, name_of, visible_text
+
+__all__ = ["to_markdown", "visible_text"]
 
 
 def to_markdown(html: str) -> str:
     """The Markdown of one message's HTML."""
     return Converter(html, _FLOW, _CELL).run()
-
-
-def visible_text(html: str) -> str:
-    """The text of HTML without its tags and attributes."""
-    return decode(TAG.sub("", without_comments(html)))
 
 
 _BOUNDARIES = (

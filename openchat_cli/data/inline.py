@@ -7,13 +7,13 @@ lone `*` is only a star unless another one follows.
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
-from html import unescape
 from typing import Literal
 
 from openchat_cli.data import marks
+from openchat_cli.data.dom import SPACE, decode
 
-SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
 HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
@@ -21,7 +21,9 @@ Emphasis = Literal["strong", "em", "del"]
 _DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
 
 _BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
-_RISKY = re.compile(r"[\\&<`*_~]|\]\(")
+# What needs a closer look: line ends, references, and all that may mean something in Markdown.
+_NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
+_RISKY = re.compile(r"[\\&<`*_~$]|\]\(")
 _ANY_BREAK = re.compile(r" *\n")
 
 
@@ -36,38 +38,50 @@ class _Mark:
     title: str = ""
 
 
-def decode(text: str) -> str:
-    """HTML character references to characters; quick for the few that browsers write."""
-    if "&" not in text:
-        return text
-    short = text.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\xa0")
-    if short.count("&") == short.count("&amp;"):
-        return short.replace("&amp;", "&")
-    return unescape(text)
+def plain_line(source: str) -> str:
+    """HTML's text as one line of Markdown if it needs no care at all, else ""."""
+    if _NOTABLE.search(source):
+        return ""
+    line = source.strip(" ")
+    return line if marks.is_plain_start(line) else ""
+
+
+# The last emphasis that was written as one piece: its place, kind and text.
+_Whole = tuple[int, Emphasis, str]
+_NO_WHOLE: _Whole = (-1, "em", "")
 
 
 class Inline:
     """Pieces of text and markup in reading order."""
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
         self._literal: list[int] = []  # pieces of text that hold something with a meaning
         self._open: list[_Mark] = []
         self._closed: list[_Mark] = []
         self._depth: dict[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._pieces)
+        self._whole = _NO_WHOLE
+        self._used: set[str] = set()  # delimiters of emphasis
+        self._has_maths = False
 
     def text(self, source: str) -> None:
-        """Text as it stands in HTML."""
+        """Text as it stands in HTML, not empty."""
+        pieces = self.pieces
+        if _NOTABLE.search(source):
+            self._careful(source)
+        elif source[0] != " " or (pieces and pieces[-1][-1:] not in " \n"):
+            pieces.append(source)
+        elif text := source.lstrip(" "):
+            pieces.append(text)
+
+    def _careful(self, source: str) -> None:
         text = decode(source)
-        pieces = self._pieces
+        pieces = self.pieces
         if "\n" in text:
             text = _BREAKS.sub("\n", text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
-        if not pieces or pieces[-1][-1:] == "\n" or pieces[-1] in _BOXES:
+        if not pieces or pieces[-1][-1:] in " \n":
             text = text.lstrip(SPACE)
         if not text:
             return
@@ -78,11 +92,16 @@ class Inline:
     def markup(self, text: str) -> None:
         """Something that is Markdown already."""
         if text:
-            self._pieces.append(text)
+            self.pieces.append(text)
 
-    def code(self, text: str, *, in_cell: bool) -> None:
+    def code(self, text: str) -> None:
         """Inline code; in a table's cell its `|` are escaped with those of the text."""
         self.markup(marks.code_span(text))
+
+    def maths(self, text: str) -> None:
+        """TeX between its dollars; a text's own dollars beside it are escaped."""
+        self._has_maths = True
+        self.markup(text)
 
     def image(self, description: str, source: str, title: str) -> None:
         """An image; its description is plain text."""
@@ -95,31 +114,64 @@ class Inline:
 
     def line_break(self) -> None:
         """`<br>`."""
-        if self._pieces:
+        if self.pieces:
             self._trim_end()
-            self._pieces.append(HARD_BREAK)
+            self.pieces.append(HARD_BREAK)
 
     def _trim_end(self) -> None:
-        last = self._pieces[-1]
+        last = self.pieces[-1]
         if last[-1:] in SPACE:
-            self._pieces[-1] = last.rstrip(SPACE)
+            self.pieces[-1] = last.rstrip(SPACE)
 
     # --- emphasis and links ---
 
+    def emphasised(self, kind: Emphasis, source: str) -> None:
+        """A whole `<strong>` or `<em>` that holds only text."""
+        pieces = self.pieces
+        before = pieces[-1][-1:] if pieces else ""
+        if (
+            before == "*"
+            or not (source[:1].isalnum() and source[-1].isalnum())
+            or self._depth.get(kind)
+            or _NOTABLE.search(source)
+        ):
+            self.open_emphasis(kind)
+            if source:
+                self.text(source)
+            self.close_emphasis(kind)
+            return
+        # Between a letter and anything at all its delimiters are what they should be.
+        stars = _DELIMITERS[kind]
+        self._whole = (len(pieces), kind, source)
+        self._used.add("*")
+        pieces.append(f"{stars}{source}{stars}")
+
+    def _take_apart(self) -> None:
+        """Turn the whole emphasis that was written last to pieces: more delimiters follow it."""
+        place, kind, source = self._whole
+        self._whole = _NO_WHOLE
+        if place == len(self.pieces) - 1:
+            self.pieces.pop()
+            self._begin(_Mark(kind, place))
+            self.pieces.append(source)
+            self._close_to(kind)
+
     def open_emphasis(self, kind: Emphasis) -> None:
         """`<strong>` and its like; the same again inside itself changes nothing."""
+        if self._whole is not _NO_WHOLE:
+            self._take_apart()
         self._depth[kind] = self._depth.get(kind, 0) + 1
         if self._depth[kind] > 1:
             return
         last = self._closed[-1] if self._closed else None
-        if last and last.kind == kind and last.end == len(self._pieces) - 1:
+        if last and last.kind == kind and last.end == len(self.pieces) - 1:
             # `**a****b**` would not read back: what ends and at once begins again goes on.
             self._closed.pop()
-            self._pieces.pop()
+            self.pieces.pop()
             last.end = -1
             self._open.append(last)
             return
-        self._begin(_Mark(kind, len(self._pieces)))
+        self._begin(_Mark(kind, len(self.pieces)))
 
     def close_emphasis(self, kind: Emphasis) -> None:
         """The end tag; without its start it means nothing."""
@@ -135,10 +187,10 @@ class Inline:
             self._close_to("link")
         if not target:
             return
-        if self._pieces and self._pieces[-1].endswith("!"):
-            self._literal.append(len(self._pieces) - 1)
+        if self.pieces and self.pieces[-1].endswith("!"):
+            self._literal.append(len(self.pieces) - 1)
         self._depth["link"] = 1
-        self._begin(_Mark("link", len(self._pieces), target=target, title=title))
+        self._begin(_Mark("link", len(self.pieces), target=target, title=title))
 
     def close_link(self) -> None:
         """`</a>`."""
@@ -147,7 +199,7 @@ class Inline:
 
     def _begin(self, mark: _Mark) -> None:
         self._open.append(mark)
-        self._pieces.append(_DELIMITERS[mark.kind])
+        self.pieces.append(_DELIMITERS[mark.kind])
 
     def _close_to(self, kind: str) -> None:
         while self._open:
@@ -159,7 +211,7 @@ class Inline:
 
     def _finish(self, mark: _Mark) -> None:
         """Move the white space at both ends outside, where the delimiters can see the words."""
-        pieces = self._pieces
+        pieces = self.pieces
         first, last = mark.start + 1, len(pieces) - 1
         lead = trail = ""
         while first <= last and not (rest := pieces[first].lstrip(SPACE)):
@@ -200,25 +252,36 @@ class Inline:
     def take(self) -> str:
         """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
         text, places = self._joined()
+        if not places and marks.is_plain_start(text):
+            return text
         return marks.with_backslashes(text, places | marks.line_starts(text, places))
 
     def take_line(self) -> str:
         """The same on one line, for a heading."""
         text, places = self._joined()
-        text = marks.with_backslashes(text, places | marks.closing_hashes(text))
-        return _ANY_BREAK.sub(" ", text)
+        if text[-1:] == "#":
+            places = places | marks.closing_hashes(text)
+        text = marks.with_backslashes(text, places)
+        return _ANY_BREAK.sub(" ", text) if "\n" in text else text
 
     def take_cell(self) -> str:
         """The same for a table's cell."""
         text, places = self._joined()
         text = marks.with_backslashes(text, places)
-        return text.replace(HARD_BREAK, "<br>").replace("\n", " ").replace("|", "\\|")
+        if "\n" in text:
+            text = text.replace(HARD_BREAK, "<br>").replace("\n", " ")
+        return text.replace("|", "\\|")
 
-    def _joined(self) -> tuple[str, set[int]]:
-        pieces = self._pieces
+    def _joined(self) -> tuple[str, Set[int]]:
+        pieces = self.pieces
+        self.pieces = []
         if not (self._literal or self._open or self._closed):
-            self._pieces = []
-            return "".join(pieces).rstrip(SPACE), set()
+            if self._used:
+                self._whole = _NO_WHOLE
+                self._used.clear()
+            text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+            return text.rstrip(SPACE), frozenset()
+        self.pieces = pieces
         self._close_to("")
         # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
         strong = [mark for mark in self._closed if mark.kind == "strong"]
@@ -229,16 +292,21 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        self._pieces, self._literal, self._closed, self._depth = [], [], [], {}
+        self._forget()
         end = text.rstrip(SPACE)
         return end, {place for place in places if place < len(end)}
+
+    def _forget(self) -> None:
+        self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
+        self._whole, self._has_maths = _NO_WHOLE, False
+        self._used.clear()
 
     def _settle(self, mark: _Mark, starts: set[int], ends: set[int]) -> None:
         """Choose delimiters that a reader will see as such; HTML where none would do.
 
         `starts` and `ends` are the pieces where strong text begins and ends.
         """
-        pieces = self._pieces
+        pieces = self.pieces
         delimiter = _DELIMITERS[mark.kind]
         lead = pieces[mark.start][: -len(delimiter)]
         before = lead[-1:] or self._char(mark.start, -1)
@@ -256,21 +324,21 @@ class Inline:
     def _neighbour(self, index: int, step: int) -> int:
         """The nearest piece on one side that is not empty; out of range at the edge."""
         index += step
-        while 0 <= index < len(self._pieces) and not self._pieces[index]:
+        while 0 <= index < len(self.pieces) and not self.pieces[index]:
             index += step
         return index
 
     def _char(self, index: int, step: int) -> str:
         """The character next to a piece on one side; "" at the edge of the block."""
         index = self._neighbour(index, step)
-        inside = 0 <= index < len(self._pieces)
-        return self._pieces[index][0 if step > 0 else -1] if inside else ""
+        inside = 0 <= index < len(self.pieces)
+        return self.pieces[index][0 if step > 0 else -1] if inside else ""
 
     def _places(self, text: str) -> set[int]:
         if not self._literal and all(mark.kind != "link" for mark in self._closed):
             return set()
         offsets = [0]
-        for piece in self._pieces:
+        for piece in self.pieces:
             offsets.append(offsets[-1] + len(piece))
 
         def ranges(indexes: list[int]) -> list[marks.Range]:
@@ -280,9 +348,12 @@ class Inline:
         for mark in self._closed:
             if mark.kind == "link":
                 inside = range(mark.start + 1, mark.end)
-                if not _pairs("".join(self._pieces[mark.start + 1 : mark.end])):
+                if not _pairs("".join(self.pieces[mark.start + 1 : mark.end])):
                     brackets += inside
-        used = {self._pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
+        used = {self.pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
+        used |= self._used
+        if self._has_maths:
+            used.add("$")
         literal = sorted(set(self._literal))
         return marks.escapes(text, ranges(literal), used, ranges(brackets))
 

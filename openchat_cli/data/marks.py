@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from html.entities import html5
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _TICKS = re.compile(r"`+")
 # What has a meaning inside a line. A run of tildes needs two; the rest is looked at one by one.
-_SPECIAL = re.compile(r"\\|&|<|`+|\*+|_+|~~+|\]\(")
+_SPECIAL = re.compile(r"[\\&<$]|`+|\*+|_+|~~+|\]\(")
 _ENTITY = re.compile(r"&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|([A-Za-z][A-Za-z0-9]{1,31}));")
 _LINK_TAIL = re.compile(
     r"\]\(\s*+(?:<[^<>\n]*+>|(?!<)(?:[^\s()\\]|\\.|\([^\s()]*+\))*+)"
@@ -104,11 +104,11 @@ def link_target(url: str, title: str) -> str:
 
 
 def escapes(
-    text: str, literal: Sequence[Range], used: Iterable[str], brackets: Sequence[Range]
+    text: str, literal: Sequence[Range], used: Set[str], brackets: Sequence[Range]
 ) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the emphasis characters that the block's own markup has; `brackets` are the literal
+    `used` holds the delimiters that the block's own emphasis and maths have; `brackets` are the literal
     ranges inside links whose square brackets don't pair.
     """
     found: set[int] = set()
@@ -120,6 +120,9 @@ def escapes(
             char = match[0][0]
             if char in "*_~`":
                 runs.setdefault(char, []).append(match)
+            elif char == "$":
+                if "$" in used:
+                    found.add(match.start())
             elif _is_misread(text, match.start(), char):
                 found.add(match.start())
     for char, matches in runs.items():
@@ -187,13 +190,18 @@ def _delimiters(text: str, runs: list[re.Match[str]], *, mixed: bool) -> set[int
     return found
 
 
-def line_starts(text: str, places: set[int]) -> set[int]:
+def is_plain_start(text: str) -> bool:
+    """Whether no line of a paragraph can be read as the start of another block."""
+    return text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text))
+
+
+def line_starts(text: str, places: Set[int]) -> set[int]:
     """Where a line of a paragraph would be read as the start of another block.
 
     `places` have their backslash already.
     """
     found: set[int] = set()
-    if text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text)):
+    if is_plain_start(text):
         return found
     for match in _LINE_START.finditer(text):
         start = match.start()
@@ -220,7 +228,7 @@ def closing_hashes(text: str) -> set[int]:
     return {match.start(1)} if match else set()
 
 
-def with_backslashes(text: str, places: set[int]) -> str:
+def with_backslashes(text: str, places: Set[int]) -> str:
     """`text` with a backslash before each place."""
     if not places:
         return text
