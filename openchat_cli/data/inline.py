@@ -7,8 +7,9 @@ lone `*` is only a star unless another one follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from openchat_cli.data import marks
@@ -188,7 +189,8 @@ class Inline:
         if not target:
             return
         if self.pieces and self.pieces[-1].endswith("!"):
-            self._literal.append(len(self.pieces) - 1)
+            if self._literal[-1:] != [len(self.pieces) - 1]:
+                self._literal.append(len(self.pieces) - 1)
         self._depth["link"] = 1
         self._begin(_Mark("link", len(self.pieces), target=target, title=title))
 
@@ -283,43 +285,57 @@ class Inline:
             return text.rstrip(SPACE), frozenset()
         self.pieces = pieces
         self._close_to("")
-        # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
-        strong = [mark for mark in self._closed if mark.kind == "strong"]
-        starts, ends = {mark.start for mark in strong}, {mark.end for mark in strong}
-        for mark in self._closed:
-            if mark.kind != "link":
-                self._settle(mark, starts, ends)
+        if self._closed:
+            self._settle_all()
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
         self._forget()
         end = text.rstrip(SPACE)
-        return end, {place for place in places if place < len(end)}
+        if len(end) < len(text):
+            places = {place for place in places if place < len(end)}
+        return end, places
 
     def _forget(self) -> None:
         self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
         self._whole, self._has_maths = _NO_WHOLE, False
         self._used.clear()
 
-    def _settle(self, mark: _Mark, starts: set[int], ends: set[int]) -> None:
-        """Choose delimiters that a reader will see as such; HTML where none would do.
-
-        `starts` and `ends` are the pieces where strong text begins and ends.
-        """
+    def _settle_all(self) -> None:
+        """Choose delimiters that a reader will see as such."""
         pieces = self.pieces
-        delimiter = _DELIMITERS[mark.kind]
-        lead = pieces[mark.start][: -len(delimiter)]
-        before = lead[-1:] or self._char(mark.start, -1)
+        # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
+        strong = [mark for mark in self._closed if mark.kind == "strong"]
+        starts = {mark.start for mark in strong}
+        edges = starts | {mark.end for mark in strong}
+        for mark in self._closed:
+            if mark.kind == "link":
+                continue
+            first, last = pieces[mark.start + 1][:1], pieces[mark.end - 1][-1:]
+            # Between a letter and anything at all they are always seen.
+            if not (first.isalnum() and last.isalnum()) and not self._is_seen(mark):
+                lead = pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
+                pieces[mark.start] = f"{lead}<{mark.kind}>"
+                pieces[mark.end] = f"</{mark.kind}>"
+            elif mark.kind == "em" and edges:
+                self._keep_apart(mark, starts, edges)
+            self._used.add(pieces[mark.start][-1])
+
+    def _is_seen(self, mark: _Mark) -> bool:
+        before = self._before(mark)
         first, last = self._char(mark.start, 1), self._char(mark.end, -1)
-        after = self._char(mark.end, 1)
-        if not (marks.opens(before, first) and marks.closes(last, after)):
-            pieces[mark.start] = f"{lead}<{mark.kind}>"
-            pieces[mark.end] = f"</{mark.kind}>"
-        elif mark.kind == "em" and not _is_word(before, after):
-            left, right = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
-            # Its stars would run into those of a strong around it, before it or after it.
-            if left in starts or left in ends or right in starts:
-                pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
+        return marks.opens(before, first) and marks.closes(last, self._char(mark.end, 1))
+
+    def _before(self, mark: _Mark) -> str:
+        lead = self.pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
+        return lead[-1:] or self._char(mark.start, -1)
+
+    def _keep_apart(self, mark: _Mark, starts: set[int], edges: set[int]) -> None:
+        """Write emphasis with `_` where its star would run into those of a strong beside it."""
+        if self._neighbour(mark.start, -1) in edges or self._neighbour(mark.end, 1) in starts:
+            if not _is_word(self._before(mark), self._char(mark.end, 1)):
+                self.pieces[mark.start] = self.pieces[mark.start][:-1] + "_"
+                self.pieces[mark.end] = "_"
 
     def _neighbour(self, index: int, step: int) -> int:
         """The nearest piece on one side that is not empty; out of range at the edge."""
@@ -335,27 +351,22 @@ class Inline:
         return self.pieces[index][0 if step > 0 else -1] if inside else ""
 
     def _places(self, text: str) -> set[int]:
-        if not self._literal and all(mark.kind != "link" for mark in self._closed):
-            return set()
-        offsets = [0]
-        for piece in self.pieces:
-            offsets.append(offsets[-1] + len(piece))
-
-        def ranges(indexes: list[int]) -> list[marks.Range]:
-            return [(offsets[i], offsets[i + 1]) for i in indexes if offsets[i] < offsets[i + 1]]
-
+        """Where backslashes must go."""
+        pieces = self.pieces
         brackets: list[int] = []
         for mark in self._closed:
             if mark.kind == "link":
-                inside = range(mark.start + 1, mark.end)
-                if not _pairs("".join(self.pieces[mark.start + 1 : mark.end])):
-                    brackets += inside
-        used = {self.pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
-        used |= self._used
+                inside = pieces[mark.start + 1 : mark.end]
+                if any("[" in piece or "]" in piece for piece in inside) and not _pairs(inside):
+                    brackets += range(mark.start + 1, mark.end)
+        if not (self._literal or brackets):
+            return set()
+        ends = list(accumulate(map(len, pieces)))
+        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal if pieces[i]]
         if self._has_maths:
-            used.add("$")
-        literal = sorted(set(self._literal))
-        return marks.escapes(text, ranges(literal), used, ranges(brackets))
+            self._used.add("$")
+        inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
+        return marks.escapes(text, ranges, self._used, inside_links)
 
 
 def _is_word(*chars: str) -> bool:
@@ -363,10 +374,10 @@ def _is_word(*chars: str) -> bool:
     return any(char.isalnum() for char in chars)
 
 
-def _pairs(text: str) -> bool:
+def _pairs(texts: Sequence[str]) -> bool:
     """Whether the square brackets of a link's text are balanced."""
     depth = 0
-    for char in text:
+    for char in "".join(texts):
         depth += (char == "[") - (char == "]")
         if depth < 0:
             return False

@@ -64,6 +64,8 @@ def _stands_apart(before: str) -> bool:
 
 def mended(text: str) -> str:
     """The same with lone surrogates, which no UTF-8 can hold, joined to pairs or as U+FFFD."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -57,10 +57,17 @@ def _by_mark(page: bytes) -> bytes | None:
             if tag and _ID.search(tag[0]):
                 if page.rfind(b"<!--", 0, start) > page.rfind(b"-->", 0, start):
                     return None  # in a comment, or a script's text looks like the start of one
-                close = page.find(b"</script", tag.end())
-                return page[tag.end() : close if close >= 0 else len(page)]
+                return page[tag.end() : _close(page, tag.end())]
         at = page.find(_MARK, at + 1)
     return None
+
+
+def _close(page: bytes, begin: int) -> int:
+    """Where the script's end tag stands; the data writes its own `<` as an escape."""
+    at = page.find(b"<", begin)
+    if at >= 0 and not page.startswith(b"</script", at):
+        at = page.find(b"</script", at)
+    return at if at >= 0 else len(page)
 
 
 def _may_hide(page: bytes) -> bool:

@@ -20,7 +20,6 @@ from openchat_cli.data import converters, models, pages, rules, shapes
 from openchat_cli.data.candidates import Candidate, RejectError
 from openchat_cli.data.settings import Converter
 
-_FIRST_READ = 1 << 20
 LARGEST_PAGE = 1 << 28  # bytes; a page is held in memory whole, several times over
 
 
@@ -88,11 +87,13 @@ def _candidate(item: Item) -> Candidate:
 
 def _read(path: str) -> bytes:
     try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
-            # A read of so many bytes at once would set aside the memory for all of them.
-            data: bytes = stream.read(_FIRST_READ)
-            if len(data) == _FIRST_READ:
-                data += stream.read(LARGEST_PAGE + 1 - _FIRST_READ)
+        if path.endswith(".gz"):
+            with gzip.open(path) as packed:
+                data: bytes = packed.read(LARGEST_PAGE + 1)
+        else:
+            with Path(path).open("rb") as stream:
+                # Read at most one byte too many; memory for more would be set aside at once.
+                data = stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_PAGE) + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RejectError("unreadable", reason) from None
