@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 from openchat_cli.data.blocks import Blocks
 from openchat_cli.data.dom import STRIDE, attribute, decode, name_of, pieces
-from openchat_cli.data.inline import SPACE, Emphasis, Inline, plain_line
-from openchat_cli.data.preformatted import code_block, with_heads_inside
+from openchat_cli.data.inline import SPACE, Emphasis, Inline, one_paragraph, plain_line
+from openchat_cli.data.preformatted import code_block
+from openchat_cli.data.variants import usual
 
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
@@ -41,7 +42,7 @@ class Converter:
 
     def __init__(self, html: str, flow: Handlers, cell: Handlers) -> None:
         self.flow, self.cell = flow, cell
-        self.parts = pieces(with_heads_inside(html))
+        self.parts = pieces(usual(html))
         self.at = 0  # the text that comes next
         self.inline = Inline()
         self.blocks = Blocks()
@@ -223,7 +224,10 @@ class Converter:
             self.inline.image(attribute(tag, "alt"), source, attribute(tag, "title"))
 
     def line_break(self, tag: str) -> None:
-        self.inline.line_break()
+        if self.handlers is self.flow and self.inline.at_break():
+            self.boundary(tag)  # two breaks in a row show an empty line
+        else:
+            self.inline.line_break()
 
     def as_html(self, tag: str) -> None:
         """Markdown has no form of its own for raised and lowered text."""
@@ -239,6 +243,25 @@ class Converter:
         end = self.find(f"</{name_of(tag)}>")
         if end is not None:
             self.at = end + 1
+
+    def hidden(self, tag: str) -> None:
+        """What the page doesn't show."""
+        name, depth = name_of(tag), 1
+        if f"hidden {name}" in self._absent:
+            return
+        start, end = f"<{name}", f"</{name}>"
+        for place in range(self.at + STRIDE - 1, len(self.parts), STRIDE):
+            inner = self.parts[place]
+            if inner == end:
+                depth -= 1
+                if depth == 0:
+                    self.at = place + 1
+                    return
+            elif inner and inner.startswith(start):
+                depth += 1
+                if depth > _DEEPEST_MATH:
+                    break
+        self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
 
     def math(self, tag: str) -> None:
         """KaTeX: the source stands in its annotation."""
@@ -259,7 +282,7 @@ class Converter:
             self.blocks.math(tex)
         else:
             mark = "$$" if display else "$"
-            self.inline.maths(f"{mark}{' '.join(tex.splitlines())}{mark}")
+            self.inline.maths(f"{mark}{one_paragraph(tex)}{mark}")
 
     def _formula(self, name: str) -> tuple[int, int] | None:
         """Where the annotation's tag and the element's own end stand."""

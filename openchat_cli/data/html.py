@@ -6,6 +6,8 @@ unknown tags mean nothing, missing end tags are supplied.
 
 from __future__ import annotations
 
+import re
+
 from openchat_cli.data.converter import EMPHASIS, Converter, Handler
 from openchat_cli.data.dom import attribute, name_of, visible_text
 
@@ -98,18 +100,29 @@ class _Handlers(dict[str, Handler]):
     def __missing__(self, tag: str) -> Handler:
         name = name_of(tag)
         handler = self._by_name.get(f"/{name}" if tag[1] == "/" else name, Converter.ignore)
-        if name in ("span", "div") and _is_math(tag):
-            handler = Converter.math
+        if "class" in tag or "hidden" in tag or "display:" in tag:
+            handler = _by_class(name, tag, handler)
         if len(self) < self._MOST and len(tag) < 200:
             self[tag] = handler
         return handler
 
 
 _MATH = {"katex", "katex-display", "math", "math-inline", "math-display", "math-block"}
+# Words for those who can't see, and what MathJax shows beside its source.
+_UNSEEN = {"sr-only", "visually-hidden", "MathJax", "MathJax_Display", "MathJax_Preview"}
+_HIDDEN = re.compile(r"\shidden(?=[\s>=/])|style\s*=\s*[\"'][^\"']*display:\s*none")
+_VOID = {"br", "hr", "img", "input"}
 
 
-def _is_math(tag: str) -> bool:
-    return tag[1] != "/" and not _MATH.isdisjoint(attribute(tag, "class").split())
+def _by_class(name: str, tag: str, usual: Handler) -> Handler:
+    if tag[1] == "/" or name == "pre" or name in _VOID:
+        return usual
+    classes = attribute(tag, "class").split()
+    if name in ("span", "div") and not _MATH.isdisjoint(classes):
+        return Converter.math
+    if not _UNSEEN.isdisjoint(classes) or _HIDDEN.search(tag):
+        return Converter.hidden
+    return usual
 
 
 _FLOW = _Handlers(_flow_table())

@@ -47,6 +47,13 @@ def plain_line(source: str) -> str:
     return line if marks.is_plain_start(line) else ""
 
 
+def one_paragraph(tex: str) -> str:
+    """TeX inside a line of text: its own line ends where no line can begin another block."""
+    lines = [line.strip(SPACE) for line in tex.splitlines() if line.strip(SPACE)]
+    joined = "\n".join(lines)
+    return joined if marks.is_plain_start(f".{joined}") else " ".join(lines)
+
+
 # The last emphasis that was written as one piece: its place, kind and text.
 _Whole = tuple[int, Emphasis, str]
 _NO_WHOLE: _Whole = (-1, "em", "")
@@ -118,6 +125,10 @@ class Inline:
         if self.pieces:
             self._trim_end()
             self.pieces.append(HARD_BREAK)
+
+    def at_break(self) -> bool:
+        """Whether a break was the last thing, outside emphasis and links."""
+        return bool(self.pieces) and self.pieces[-1] == HARD_BREAK and not self._open
 
     def _trim_end(self) -> None:
         last = self.pieces[-1]

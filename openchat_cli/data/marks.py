@@ -41,6 +41,8 @@ _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
+_DEEPEST_PARENTHESES = 32  # readers may stop there
+
 Range = tuple[int, int]
 
 
@@ -89,9 +91,22 @@ def code_span(text: str) -> str:
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
+def _pairs(url: str) -> bool:
+    """Whether its parentheses are balanced, as they must be in a bare target."""
+    if "(" not in url and ")" not in url:
+        return True
+    depth = deepest = 0
+    for char in url:
+        depth += (char == "(") - (char == ")")
+        deepest = max(deepest, depth)
+        if depth < 0:
+            return False
+    return depth == 0 and deepest < _DEEPEST_PARENTHESES
+
+
 def link_target(url: str, title: str) -> str:
     """What stands in a link's parentheses."""
-    plain = url and not re.search(r"[\s<>()\\]", url) and url.isprintable()
+    plain = url and not re.search(r"[\s<>\\]", url) and url.isprintable() and _pairs(url)
     if not plain:
         url = url.replace("\\", "\\\\").replace("<", "\\<").replace(">", "\\>")
         url = "<" + url.replace("\n", "%0A").replace("\r", "") + ">"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from html import escape
 
-from openchat_cli.data.dom import SPACE, TAG, attribute, decode, name_of
+from openchat_cli.data.dom import SPACE, TAG, attribute, decode
 
 _BREAK = re.compile(r"<br\b[^<>]*+>")
 _CODE = re.compile(r"<code(?=[\s>/])")
@@ -16,7 +15,7 @@ _CLASS = re.compile(r"(?:^|\s)lang(?:uage)?-(\S+)")
 _BARE_CLASS = re.compile(r"[a-z][a-z0-9]*[+#]{0,2}|objective-c|plain-?text|visual-basic")
 _STYLE = {"hljs", "code", "block", "flex", "grid", "prettyprint", "highlight", "prism", "shiki"}
 _STYLE |= {"nohighlight", "container", "relative", "hidden", "rounded", "light", "dark", "chroma"}
-_LONGEST_LABEL = 40
+LONGEST_LABEL = 40
 # The button's words, in the languages that the page speaks.
 _WORDS = (
     "Copy code|Copy|Copied!|复制代码|复制|複製程式碼|複製|コードをコピーする|コピーする|코드 복사|"
@@ -25,10 +24,7 @@ _WORDS = (
     "Sao chép mã|Sao chép|Salin kode|Salin|Code kopiëren|Kopiëren|نسخ الكود|Edit|编辑|編輯"
 )
 _COPY = re.compile(rf"\s*(?:{_WORDS})\s*$")
-# Where the head stands before its `<pre>`: what may be between them.
-_HEAD_TAGS = {"div", "span", "button", "svg", "path", "rect", "line", "polyline", "g", "use", "i"}
-_LONGEST_HEAD = 4000
-_NO_NAME = re.compile(r"[`\n.,:;!?，。：；！？]|\s\S+\s")
+LONGEST_HEAD = 4000
 
 
 def code_block(whole: str) -> tuple[str, str]:
@@ -76,8 +72,8 @@ def _with_last_end(code: str) -> str:
 
 
 def _language(pre: str, code: str, head: str) -> str:
-    if len(pre) + len(code) + len(head) > _LONGEST_HEAD:
-        return _language_of(pre[:200], code[:200], head[-_LONGEST_HEAD:])
+    if len(pre) + len(code) + len(head) > LONGEST_HEAD:
+        return _language_of(pre[:200], code[:200], head[-LONGEST_HEAD:])
     return _language_cached(pre, code, head)
 
 
@@ -85,7 +81,7 @@ def _language_of(pre: str, code: str, head: str) -> str:
     classes = attribute(code, "class") or attribute(pre, "class")
     match = _CLASS.search(classes)
     name = match[1] if match else _label(head) or _bare_class(classes)
-    return name if len(name) <= _LONGEST_LABEL and not re.search(r"[`\n]", name) else ""
+    return name if len(name) <= LONGEST_LABEL and not re.search(r"[`\n]", name) else ""
 
 
 _language_cached = lru_cache(maxsize=1024)(_language_of)
@@ -94,10 +90,11 @@ _language_cached = lru_cache(maxsize=1024)(_language_of)
 def _label(head: str) -> str:
     """The first words in a block's head, outside its buttons."""
     texts = (decode(text) for text in TAG.split(_HIDDEN.sub("", head)))
-    return next((label for text in texts if (label := _without_words(text))), "")
+    return next((label for text in texts if (label := without_words(text))), "")
 
 
-def _without_words(text: str) -> str:
+def without_words(text: str) -> str:
+    """A label without the words of the button that follow it."""
     return _COPY.sub("", text).strip(SPACE)
 
 
@@ -105,40 +102,3 @@ def _bare_class(classes: str) -> str:
     names = [name for name in classes.split() if _BARE_CLASS.fullmatch(name)]
     names = [name for name in names if name not in _STYLE]
     return names[0] if len(names) == 1 else ""
-
-
-def with_heads_inside(html: str) -> str:
-    """The same with a code block's head that stands before its `<pre>` moved into it."""
-    parts: list[str] = []
-    begin = floor = 0
-    at = html.find("<pre")
-    while at >= 0:
-        if at and html[at - 1] in ">\n " and not html.endswith(("</p>", "</ul>", "</ol>"), floor, at):
-            size, label = _head_before(html[max(floor, at - _LONGEST_HEAD) : at])
-            after = html.find(">", at) + 1
-            if size and after:
-                parts += (html[begin : at - size], html[at:after], label)
-                begin = after
-        floor = at
-        at = html.find("<pre", at + 4)
-    return "".join([*parts, html[begin:]]) if parts else html
-
-
-def _head_before(html: str) -> tuple[int, str]:
-    """(length, label) of a block's head at the end of `html`; (0, "") without the button's words."""
-    tags = list(TAG.finditer(html))
-    size, copied, end = 0, False, len(html)
-    for tag in reversed(tags):
-        if words := html[tag.end() : end].strip(SPACE):
-            label = _without_words(decode(words))
-            copied = copied or label != words
-            if label:
-                is_name = len(label) <= _LONGEST_LABEL and not _NO_NAME.search(label)
-                found = (len(html) - tag.end(), f"<span>{escape(label)}</span>")
-                return found if copied and is_name else (size, "")
-        if copied:
-            size = len(html) - tag.end()
-        end = tag.start()
-        if name_of(tag[0]) not in _HEAD_TAGS:
-            break
-    return size, ""
