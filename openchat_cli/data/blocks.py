@@ -25,6 +25,8 @@ class _Frame:
     marker_at: int = -1  # item, quote: where its marker stands in the output
     bullet: str = ""  # list: one of - * . )
     number: int = 0
+    width: int = 2  # list: of the last item's marker
+    implied: bool = False  # item: its tag was left out
     loose: bool = False
     gaps: list[tuple[int, str]] = field(default_factory=list)  # list: where, and the loose form
 
@@ -91,6 +93,8 @@ class Blocks:
 
     def open_item(self) -> None:
         """The next item; one outside any list begins a list of its own."""
+        if self._frames[-1].implied:
+            self.close("item")
         if self._frames[-1].kind != "list":
             self.open_list(None)
         items = self._frames[-1]
@@ -100,6 +104,8 @@ class Blocks:
 
     def item(self, text: str) -> None:
         """A whole item of one line, inside a list."""
+        if self._frames[-1].implied:
+            self.close("item")
         self._out.append(self._marker(self._frames[-1]) + text)
 
     def _marker(self, items: _Frame) -> str:
@@ -115,9 +121,10 @@ class Blocks:
             items.last = "item"
         if items.bullet in "-*":
             return f"{items.bullet} "
-        number = items.number
-        items.number = min(number + 1, _LARGEST_NUMBER)
-        return f"{number}{items.bullet} "
+        marker = f"{items.number}{items.bullet} "
+        items.number = min(items.number + 1, _LARGEST_NUMBER)
+        items.width = len(marker)
+        return marker
 
     def loosen(self) -> None:
         """The running item holds a paragraph of its own: its list is a loose one."""
@@ -149,8 +156,15 @@ class Blocks:
 
     def _holder(self) -> _Frame:
         """The container that takes the next block: directly in a list, that is an item."""
-        if self._frames[-1].kind == "list":
-            self.open_item()
+        items = self._frames[-1]
+        if items.kind == "list":
+            if items.last:
+                # What stands between the items belongs to the one before.
+                prefix = items.prefix + " " * items.width
+                self._frames.append(_Frame("item", prefix, last="paragraph"))
+            else:
+                self.open_item()
+            self._frames[-1].implied = True
         return self._frames[-1]
 
     def _begin(self, kind: str) -> _Frame:

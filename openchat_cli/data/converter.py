@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from openchat_cli.data.blocks import Blocks
 from openchat_cli.data.dom import STRIDE, attribute, decode, name_of, pieces
+from openchat_cli.data.grid import Grid
 from openchat_cli.data.inline import SPACE, Emphasis, Inline, one_paragraph, plain_line
 from openchat_cli.data.preformatted import code_block
 from openchat_cli.data.variants import usual
@@ -50,8 +51,7 @@ class Converter:
         self._open: list[tuple[str, bool]] = []  # containers, and whether `blocks` knows of them
         self._counts = {"quote": 0, "list": 0, "item": 0}
         self._absent: set[str] = set()  # tags that don't come any more
-        self._rows: list[list[str]] | None = None  # of the running table
-        self._alignment: list[str] = []
+        self._grid: Grid | None = None  # of the running table
         self._texts: list[str] = []
         self._inner_tables = 0
 
@@ -69,7 +69,7 @@ class Converter:
                 self._whole(name, inner)
         if self.at == last and (text := parts[last]):
             inline.text(text)
-        if self._rows is not None:
+        if self._grid is not None:
             self.end_table("")
         self.boundary("")
         return self.blocks.finish()
@@ -98,10 +98,8 @@ class Converter:
             if not self._open or self._open[-1] != _LIST:
                 return False
             self.blocks.item(line)
-        elif name == "td" and self._rows:
-            if len(self._rows) == 1:
-                self._alignment.append("---")
-            self._rows[-1].append(line.replace("|", "\\|") if "|" in line else line)
+        elif name == "td" and self._grid:
+            return self._grid.plain_cell(line.replace("|", "\\|") if "|" in line else line)
         else:
             return False
         return True
@@ -311,25 +309,22 @@ class Converter:
 
     def open_table(self, tag: str) -> None:
         self.boundary(tag)
-        if self._rows is None:
-            self._rows, self._alignment = [], []
+        if self._grid is None:
+            self._grid = Grid()
 
     def open_row(self, tag: str) -> None:
         self.boundary(tag)
-        if self._rows is not None:
-            self._rows.append([])
+        if self._grid is not None:
+            self._grid.open_row()
 
     def open_cell(self, tag: str) -> None:
-        if self._rows is None:
+        if self._grid is None:
             self.boundary(tag)
             return
         if self.handlers is self.cell:
             self.end_cell(tag)
         self.boundary(tag)  # text between the cells comes before the table
-        if not self._rows:
-            self._rows.append([])
-        if len(self._rows) == 1:
-            self._alignment.append(_alignment(tag))
+        self._grid.open_cell(tag)
         self.handlers, self._texts = self.cell, []
 
     def cell_boundary(self, tag: str) -> None:
@@ -362,8 +357,8 @@ class Converter:
 
     def end_cell(self, tag: str) -> None:
         self.cell_boundary(tag)
-        if not self._inner_tables and self._rows:
-            self._rows[-1].append("<br>".join(self._texts))
+        if not self._inner_tables and self._grid:
+            self._grid.end_cell("<br>".join(self._texts))
             self.handlers = self.flow
 
     def end_table(self, tag: str) -> None:
@@ -375,15 +370,7 @@ class Converter:
             self._inner_tables = 0
             self.end_cell(tag)
         self.boundary(tag)
-        rows = [row for row in self._rows or () if row]
-        self._rows = None
-        if rows:
-            self.blocks.table(rows, self._alignment)
-
-
-def _alignment(tag: str) -> str:
-    wanted = attribute(tag, "align") or attribute(tag, "style").replace(" ", "")
-    for side, rule in (("center", ":-:"), ("right", "--:"), ("left", ":--")):
-        if wanted == side or f"text-align:{side}" in wanted:
-            return rule
-    return "---"
+        grid, self._grid = self._grid, None
+        rows = [row for row in grid.rows if row] if grid else []
+        if grid and rows:
+            self.blocks.table(rows, grid.alignment)

@@ -110,7 +110,8 @@ class _Handlers(dict[str, Handler]):
 _MATH = {"katex", "katex-display", "math", "math-inline", "math-display", "math-block"}
 # Words for those who can't see, and what MathJax shows beside its source.
 _UNSEEN = {"sr-only", "visually-hidden", "MathJax", "MathJax_Display", "MathJax_Preview"}
-_HIDDEN = re.compile(r"\shidden(?=[\s>=/])|style\s*=\s*[\"'][^\"']*display:\s*none")
+_HIDDEN = re.compile(r"\shidden(?=[\s>=/])", re.I)
+_VALUES = re.compile(r"\"[^\"]*\"|'[^']*'")
 _VOID = {"br", "hr", "img", "input"}
 
 
@@ -120,7 +121,9 @@ def _by_class(name: str, tag: str, usual: Handler) -> Handler:
     classes = attribute(tag, "class").split()
     if name in ("span", "div") and not _MATH.isdisjoint(classes):
         return Converter.math
-    if not _UNSEEN.isdisjoint(classes) or _HIDDEN.search(tag):
+    style = attribute(tag, "style").replace(" ", "")
+    bare = _VALUES.sub('""', tag) if "hidden" in tag else ""
+    if not _UNSEEN.isdisjoint(classes) or "display:none" in style or _HIDDEN.search(bare):
         return Converter.hidden
     return usual
 
