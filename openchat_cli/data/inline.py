@@ -71,6 +71,7 @@ class Inline:
         self._whole = _NO_WHOLE
         self._used: set[str] = set()  # delimiters of emphasis
         self._has_maths = False
+        self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
 
     def text(self, source: str) -> None:
         """Text as it stands in HTML, not empty."""
@@ -100,6 +101,8 @@ class Inline:
     def markup(self, text: str) -> None:
         """Something that is Markdown already."""
         if text:
+            if "[" in text or "]" in text:
+                self._opaque.add(len(self.pieces))
             self.pieces.append(text)
 
     def code(self, text: str) -> None:
@@ -298,6 +301,8 @@ class Inline:
         self._close_to("")
         if self._closed:
             self._settle_all()
+            first = self._neighbour(-1, 1)
+            pieces[first] = pieces[first].lstrip(SPACE)
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
@@ -311,6 +316,7 @@ class Inline:
         self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
         self._whole, self._has_maths = _NO_WHOLE, False
         self._used.clear()
+        self._opaque.clear()
 
     def _settle_all(self) -> None:
         """Choose delimiters that a reader will see as such."""
@@ -325,9 +331,7 @@ class Inline:
             first, last = pieces[mark.start + 1][:1], pieces[mark.end - 1][-1:]
             # Between a letter and anything at all they are always seen.
             if not (first.isalnum() and last.isalnum()) and not self._is_seen(mark):
-                lead = pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
-                pieces[mark.start] = f"{lead}<{mark.kind}>"
-                pieces[mark.end] = f"</{mark.kind}>"
+                self._as_html(mark)
             elif mark.kind == "em" and edges:
                 self._keep_apart(mark, starts, edges)
             self._used.add(pieces[mark.start][-1])
@@ -344,9 +348,17 @@ class Inline:
     def _keep_apart(self, mark: _Mark, starts: set[int], edges: set[int]) -> None:
         """Write emphasis with `_` where its star would run into those of a strong beside it."""
         if self._neighbour(mark.start, -1) in edges or self._neighbour(mark.end, 1) in starts:
-            if not _is_word(self._before(mark), self._char(mark.end, 1)):
+            if _is_word(self._before(mark), self._char(mark.end, 1)):
+                self._as_html(mark)
+            else:
                 self.pieces[mark.start] = self.pieces[mark.start][:-1] + "_"
                 self.pieces[mark.end] = "_"
+
+    def _as_html(self, mark: _Mark) -> None:
+        """Where no delimiters would be read as such."""
+        lead = self.pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
+        self.pieces[mark.start] = f"{lead}<{mark.kind}>"
+        self.pieces[mark.end] = f"</{mark.kind}>"
 
     def _neighbour(self, index: int, step: int) -> int:
         """The nearest piece on one side that is not empty; out of range at the edge."""
@@ -367,9 +379,11 @@ class Inline:
         brackets: list[int] = []
         for mark in self._closed:
             if mark.kind == "link":
-                inside = pieces[mark.start + 1 : mark.end]
-                if any("[" in piece or "]" in piece for piece in inside) and not _pairs(inside):
-                    brackets += range(mark.start + 1, mark.end)
+                inside = range(mark.start + 1, mark.end)
+                found = [i for i in inside if "[" in pieces[i] or "]" in pieces[i]]
+                found = [i for i in found if i not in self._opaque]
+                if found and not _pairs([pieces[i] for i in found]):
+                    brackets += found
         if not (self._literal or brackets):
             return set()
         ends = list(accumulate(map(len, pieces)))

@@ -31,14 +31,15 @@ _HTML_LINE = re.compile(r"<[A-Za-z/!?]")
 _LINE_START = re.compile(
     r"^(?:(?P<item>\d{1,9}+)[.)](?=[ \t]|$)"
     r"|(?P<underline>=++[ \t]*+$|(?=[^\n]*[|:])\|?+(?:[ \t]*+:?+-++:?+[ \t]*+\|?+)++$)"
-    r"|(?P<definition>\[[^\[\]\n]++\]:[ \t]*+\n?+[ \t]*+(?:<[^<>\n]*+>|[^\s<]\S*+)"
-    r"[ \t]*+(?:\n|\Z|[\"'(]))"
+    r"|(?P<definition>\A(?=\[[^\[\]\n]++\]:[ \t]*+\n?+[ \t]*+(?:<[^<>\n]*+>|\S++)"
+    r"[ \t]*+(?:\n|\Z|[\"'(]))\[)"
     r"|(?P<other>\#{1,6}+(?=[ \t]|$)|>|[-+*](?=[ \t]|$)|-[ \t]*+(?:-[ \t]*+)++$"
     r"|\*[ \t]*+(?:\*[ \t]*+){2,}+$|_[ \t]*+(?:_[ \t]*+){2,}+$|`{3,}+(?=[^`\n]*$)|~{3,}+))",
     re.M,
 )
 _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
+_FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
 _DEEPEST_PARENTHESES = 32  # readers may stop there
@@ -172,7 +173,7 @@ def _ticks(text: str, literal: list[re.Match[str]]) -> set[int]:
         length = run.end() - run.start()
         if waiting and waiting[-1].span() == run.span():
             waiting.pop()
-            if length in later:
+            if length in later or (length > 2 and _FENCE.match(text, run.start())):
                 found.update(range(run.start(), run.end()))
                 later.add(1)
             else:
@@ -228,7 +229,7 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
             if start:
                 found.add(start)
         elif match["definition"] is not None:
-            found |= {start} if start == 0 else set()
+            found.add(start)
         elif match[0][0] in "`~":
             # What is left of the run must not pair with a later one.
             found |= set(range(start, match.end()))

@@ -8,7 +8,10 @@ from html import escape, unescape
 from markdown_it import MarkdownIt
 
 _FENCE = re.compile(r'<pre><code(?: class="language-([^"]*)")?>(.*?)</code></pre>', re.S)
-_CELL = re.compile(r"<(t[hd])>")
+# A browser writes no line ends between blocks.
+_BLOCK_END = re.compile(
+    r"(</?(?:p|ul|ol|li|blockquote|h[1-6]|table|thead|tbody|tr|t[hd]|pre|hr)(?: [^<>]*)?>)\n"
+)
 _WORD = re.compile(r"\b(def|return|import|for|if|print|class|0|1|\"[^\"\n]*\")\b")
 
 BUTTON = (
@@ -41,11 +44,10 @@ def paragraph(text: str) -> str:
 
 def dressed(html: str) -> str:
     """Plain rendered HTML as the page had it: heads, buttons and coloured words around code."""
+    html = _BLOCK_END.sub(r"\1", html)
     html = _FENCE.sub(_code_block, html)
     html = html.replace('<a href="', '<a target="_new" href="')
     html = html.replace("<br />", "<br>").replace("<hr />", "<hr>").replace("&quot;", '"')
-    # A browser writes no line ends between blocks.
-    html = re.sub(r">\n(?=<(?!code|span|a |strong|em|s>|img|br))", ">", html)
     return f'<div class="markdown prose w-full break-words dark:prose-invert light">{html}</div>'
 
 
