@@ -25,6 +25,8 @@ _BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
 _NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
 _RISKY = re.compile(r"[\\&<`*_~$]|\]\(")
+_SPACES = (" ", "\n")
+_LONGEST_CODE = 1000  # that is joined with one that touches it
 _ANY_BREAK = re.compile(r" *\n")
 
 
@@ -71,6 +73,7 @@ class Inline:
         self._whole = _NO_WHOLE
         self._used: set[str] = set()  # delimiters of emphasis
         self._has_maths = False
+        self._code = (-1, "")  # the last span of code: its place and text
         self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
 
     def text(self, source: str) -> None:
@@ -78,7 +81,7 @@ class Inline:
         pieces = self.pieces
         if _NOTABLE.search(source):
             self._careful(source)
-        elif source[0] != " " or (pieces and pieces[-1][-1:] not in " \n"):
+        elif source[0] != " " or (pieces and pieces[-1][-1:] not in _SPACES):
             pieces.append(source)
         elif text := source.lstrip(" "):
             pieces.append(text)
@@ -90,7 +93,7 @@ class Inline:
             text = _BREAKS.sub("\n", text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
-        if not pieces or pieces[-1][-1:] in " \n":
+        if not pieces or pieces[-1][-1:] in _SPACES:
             text = text.lstrip(SPACE)
         if not text:
             return
@@ -107,7 +110,16 @@ class Inline:
 
     def code(self, text: str) -> None:
         """Inline code; in a table's cell its `|` are escaped with those of the text."""
+        place = len(self.pieces)
+        before, code = self._code
+        touching = before == place - 1 >= 0 and len(code) < _LONGEST_CODE
+        if touching and self.pieces[before] == marks.code_span(code):
+            # Two spans that touch would not read back as two.
+            text = code + text
+            self.pieces.pop()
+            place -= 1
         self.markup(marks.code_span(text))
+        self._code = (place, text)
 
     def maths(self, text: str) -> None:
         """TeX between its dollars; a text's own dollars beside it are escaped."""
@@ -134,9 +146,12 @@ class Inline:
         return bool(self.pieces) and self.pieces[-1] == HARD_BREAK and not self._open
 
     def _trim_end(self) -> None:
-        last = self.pieces[-1]
-        if last[-1:] in SPACE:
-            self.pieces[-1] = last.rstrip(SPACE)
+        pieces = self.pieces
+        if pieces[-1][-1:] in SPACE:
+            if kept := pieces[-1].rstrip(SPACE):
+                pieces[-1] = kept
+            else:
+                pieces.pop()
 
     # --- emphasis and links ---
 
@@ -296,7 +311,7 @@ class Inline:
                 self._whole = _NO_WHOLE
                 self._used.clear()
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-            return text.rstrip(SPACE), frozenset()
+            return text.strip(SPACE), frozenset()
         self.pieces = pieces
         self._close_to("")
         if self._closed:
@@ -306,6 +321,8 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
+        if places and self._used:
+            places = marks.fewest(text, places)
         self._forget()
         end = text.rstrip(SPACE)
         if len(end) < len(text):

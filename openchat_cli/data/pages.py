@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 from openchat_cli.data.candidates import RejectError
 
 _MARK = b"__NEXT_DATA__"
 _ID = re.compile(rb"""\sid\s*=\s*["']?__NEXT_DATA__["'\s>]""")
+_ID_TEXT = re.compile(r"""[\s"'/]id\s*=\s*["']?__NEXT_DATA__["'\s>]""", re.I)
 _TAG = re.compile(rb"<[a-zA-Z!]")
 _OPEN = re.compile(rb"<!--|<script(?=[\s/>])", re.I)
 _START = re.compile(rb"<script(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>", re.I)
@@ -105,8 +107,9 @@ def _scripts(page: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_data(tag: bytes) -> bool:
-    if b"next_data" not in tag.lower() and b"&#" not in tag:
-        return False
+    text = unescape(tag.decode("utf-8", "replace"))
+    if _ID_TEXT.search(text) is None:
+        return False  # before any parser: a page may hold very many scripts
     from bs4 import BeautifulSoup
 
     script = BeautifulSoup(tag, "html.parser").script

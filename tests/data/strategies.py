@@ -123,3 +123,41 @@ def documents(depth: int = 2) -> st.SearchStrategy[str]:
     return st.lists(_blocks(depth), min_size=1, max_size=4).flatmap(
         lambda blocks: st.sampled_from(["\n\n", "\n\n", "\n"]).map(lambda glue: glue.join(blocks))
     )
+
+
+def plain_documents() -> st.SearchStrategy[str]:
+    """Documents as a model writes them: delimiters only where they delimit."""
+    inline = st.one_of(
+        _PLAIN,
+        _PLAIN.map(lambda text: f"**{text}**"),
+        _PLAIN.map(lambda text: f"*{text}*"),
+        _PLAIN.map(lambda text: f"~~{text}~~"),
+        _PLAIN.map(lambda text: f"**{text} `a_b*c` *{text}***"),
+        _PLAIN.map(lambda text: f"[{text}](https://e.com/x_(y))"),
+        st.text(alphabet="a `b*|_<[]\\", min_size=1, max_size=8).map(_code),
+        st.sampled_from(
+            ["snake_case", "2*3", "a < b", "C:\\x", "\\*args", "\\_x\\_", "5 * 6", "&lt;", "[1]", "#1"]
+            + ["<https://e.com/a_b>", "![pic](u.png)", "x\\\ny", "x\ny", "1.5", "- 1", "$5", "注意："]
+        ),
+    )
+    line = st.lists(inline, min_size=1, max_size=5).map(" ".join)
+    return _plain_blocks(line, 2)
+
+
+def _plain_blocks(line: st.SearchStrategy[str], depth: int) -> st.SearchStrategy[str]:
+    block = st.one_of(line, line, _CODE, line.map(lambda text: f"## {_one_line(text)}"))
+    if depth:
+        inner = _plain_blocks(line, depth - 1)
+        bullets = st.lists(line | inner, min_size=1, max_size=4).flatmap(_as_list)
+        block = st.one_of(block, bullets, inner.map(lambda text: _under("> ", text)))
+    return st.lists(block, min_size=1, max_size=3).map("\n\n".join)
+
+
+def _as_list(items: list[str]) -> st.SearchStrategy[str]:
+    def written(shape: tuple[str, str]) -> str:
+        glue, kind = shape
+        marks = [f"{number}. " if kind == "1" else f"{kind} " for number in range(1, len(items) + 1)]
+        pairs = zip(marks, items, strict=True)
+        return glue.join(mark + _under(" " * len(mark), text)[len(mark) :] for mark, text in pairs)
+
+    return st.tuples(st.sampled_from(["\n", "\n\n"]), st.sampled_from("-*1")).map(written)
