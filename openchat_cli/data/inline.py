@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from openchat_cli.data import marks
+from openchat_cli.data import delimiters, marks
 from openchat_cli.data.dom import SPACE, decode
 
 HARD_BREAK = "  \n"
@@ -73,6 +73,7 @@ class Inline:
         self._whole = _NO_WHOLE
         self._used: set[str] = set()  # delimiters of emphasis
         self._has_maths = False
+        self._wholes: set[int] = set()  # places of emphasis in one piece
         self._code = (-1, "")  # the last span of code: its place and text
         self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
 
@@ -173,6 +174,7 @@ class Inline:
         # Between a letter and anything at all its delimiters are what they should be.
         stars = _DELIMITERS[kind]
         self._whole = (len(pieces), kind, source)
+        self._wholes.add(len(pieces))
         self._used.add("*")
         pieces.append(f"{stars}{source}{stars}")
 
@@ -310,6 +312,7 @@ class Inline:
             if self._used:
                 self._whole = _NO_WHOLE
                 self._used.clear()
+                self._wholes.clear()
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
             return text.strip(SPACE), frozenset()
         self.pieces = pieces
@@ -321,8 +324,8 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        if places and self._used:
-            places = marks.fewest(text, places)
+        if places and not self._used.isdisjoint("*_~"):
+            places = delimiters.fewest(text, places, self._groups())
         self._forget()
         end = text.rstrip(SPACE)
         if len(end) < len(text):
@@ -334,6 +337,7 @@ class Inline:
         self._whole, self._has_maths = _NO_WHOLE, False
         self._used.clear()
         self._opaque.clear()
+        self._wholes.clear()
 
     def _settle_all(self) -> None:
         """Choose delimiters that a reader will see as such."""
@@ -409,6 +413,22 @@ class Inline:
             self._used.add("$")
         inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
         return marks.escapes(text, ranges, self._used, inside_links)
+
+    def _groups(self) -> list[list[marks.Range]]:
+        """Where delimiters may stand: outside links, then in the text of each link."""
+        pieces = self.pieces
+        ends = list(accumulate(map(len, pieces)))
+        places = {i for mark in self._closed if mark.kind != "link" for i in (mark.start, mark.end)}
+        places |= set(self._literal) | self._wholes
+        groups: list[list[marks.Range]] = [[]]
+        inside: dict[int, int] = {}
+        for mark in self._closed:
+            if mark.kind == "link":
+                groups.append([])
+                inside |= dict.fromkeys(range(mark.start + 1, mark.end), len(groups) - 1)
+        for place in sorted(places):
+            groups[inside.get(place, 0)].append((ends[place] - len(pieces[place]), ends[place]))
+        return groups
 
 
 def _is_word(*chars: str) -> bool:

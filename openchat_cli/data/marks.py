@@ -9,12 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence, Set
-from functools import cache
 from html.entities import html5
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _TICKS = re.compile(r"`+")
@@ -47,7 +42,6 @@ _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
 _FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
-_MOST_TRIED, _LONGEST_TRIED = 16, 2000
 _DEEPEST_PARENTHESES = 32  # readers may stop there
 
 Range = tuple[int, int]
@@ -215,32 +209,6 @@ def _delimiters(text: str, runs: list[re.Match[str]], *, mixed: bool) -> set[int
 def is_plain_start(text: str) -> bool:
     """Whether no line of a paragraph can be read as the start of another block."""
     return text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text))
-
-
-@cache
-def _reader() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark").enable("strikethrough")
-
-
-def fewest(text: str, places: set[int]) -> set[int]:
-    """The places of `escapes` that a reader can't do without, tried one after the other.
-
-    Beside emphasis of the block's own the rules of `escapes` are too careful; a block that is long
-    or has many places keeps them all.
-    """
-    if len(places) > _MOST_TRIED or len(text) > _LONGEST_TRIED:
-        return places
-    show = _reader().renderInline
-    shown = show(with_backslashes(text, places))
-    kept = set(places)
-    for place in sorted(places, reverse=True):
-        if text[place] in "*_~":
-            kept.discard(place)
-            if show(with_backslashes(text, kept)) != shown:
-                kept.add(place)
-    return kept
 
 
 def line_starts(text: str, places: Set[int]) -> set[int]:

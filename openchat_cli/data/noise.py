@@ -7,9 +7,7 @@ import re
 # "2 / 2" above a message that was edited. It stands on its own line, or the text is glued to it.
 _PAGER = re.compile(r"\s*+([1-9]\d{0,2}) / ([1-9]\d{0,2})(?:(?:[ \t]*+\r?\n)++|(?=(?P<glued>\S)))")
 # What may be glued to a pager: a word of more than one letter, I or A, or an opening mark.
-_GLUED = re.compile(
-    r"[^\W\d_]{2}|[IA][ ']|[“「『《【¿¡]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-)
+_GLUED = re.compile(r"[^\W\d_]{2}|[IA][ ']|[“「『《【¿¡]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # "1 / 2cups" is a quantity, "1 / 2pi" a number, "2 / 2nd" half a date.
 _UNIT = re.compile(
     r"(?:cups?|tsps?|tbsps?|teaspoons?|tablespoons?|pints?|quarts?|gallons?|pounds?|ounces?|grams?|"

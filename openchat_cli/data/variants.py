@@ -49,7 +49,11 @@ def _with_heads_inside(html: str) -> str:
     begin = floor = 0
     at = html.find("<pre")
     while at >= 0:
-        if at and html[at - 1] in ">\n " and not html.endswith(("</p>", "</ul>", "</ol>"), floor, at):
+        if (
+            at
+            and html[at - 1] in ">\n "
+            and not html.endswith(("</p>", "</ul>", "</ol>"), floor, at)
+        ):
             size, label = _head_before(html[max(floor, at - LONGEST_HEAD) : at])
             after = html.find(">", at) + 1
             if size and after:

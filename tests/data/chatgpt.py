@@ -67,7 +67,7 @@ AGES = {
         '<pre class=""><div class="rounded-md"><div class="{head}"><span>{label}</span>{button}</div>'
         '<div class="p-4"><code class="!whitespace-pre hljs">{code}</code></div></div></pre>'
     ),
-    "glued": "<pre><div>{label}Copy code<code class=\"hljs\">{code}</code></div></pre>",
+    "glued": '<pre><div>{label}Copy code<code class="hljs">{code}</code></div></pre>',
     "bare class": '<pre><code class="hljs {label}">{code}</code></pre>',
     "head outside": (
         '<div class="{head}"><span>{label}</span>{button}</div><pre><code class="hljs">{code}</code>'

@@ -85,12 +85,12 @@ def _score(count: int) -> measure.Score:
     return score
 
 
-@pytest.mark.parametrize(
-    "count", [pytest.param(200), pytest.param(2000, marks=[pytest.mark.slow])]
-)
+@pytest.mark.parametrize("count", [pytest.param(200), pytest.param(2000, marks=[pytest.mark.slow])])
 def test_bars_on_pages_with_known_truth(count: int) -> None:
     score = _score(count)
-    short = {kind: score.share(kind) for kind, bar in measure.BARS.items() if score.share(kind) < bar}
+    short = {
+        kind: score.share(kind) for kind, bar in measure.BARS.items() if score.share(kind) < bar
+    }
     assert not short, [miss for miss in score.misses if miss[0] in short][:3]
     assert all(score.tries[kind] >= count / 2 for kind in measure.BARS)
 

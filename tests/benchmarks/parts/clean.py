@@ -1,7 +1,7 @@
 """How fast pages are cleaned, beside the ways that others have: CPU seconds, page by page.
 
-Every contender is a process that gets one page after the other; all of them get the same page
-before any gets the next, so that what else the machine does weighs on all alike.
+Every contender is a process that gets one page after the other, and all of them take turns, so that
+what else the machine does weighs on all alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PEERS = (
     "html-to-markdown==3.21.2",
 )
 COUNT = 400
-WARM_UP = 5
+TURN = 25  # pages, before the next contender gets the same ones
 
 # name -> (what it is, whether it runs in the peers' environment)
 CONTENDERS = {
@@ -50,7 +50,12 @@ def run() -> None:
     for title, conversations in (("generated", _generated()), ("real text", _real())):
         for full in (True, False):
             if conversations:
-                _measure(f"{title}, {'full pages' if full else 'script only'}", conversations, full, python)
+                _measure(
+                    f"{title}, {'full pages' if full else 'script only'}",
+                    conversations,
+                    full,
+                    python,
+                )
 
 
 def peers_python() -> Path | None:
@@ -119,12 +124,14 @@ def _seconds(files: Sequence[Path], python: Path | None) -> dict[str, float]:
             if python or not theirs
         }
         taken = dict.fromkeys(running, 0.0)
-        for number, path in enumerate([*files[:WARM_UP], *files]):
+        turns = [files[begin : begin + TURN] for begin in range(0, len(files), TURN)]
+        for number, turn in enumerate([files[:TURN], *turns]):
             for key, (questions, answers) in running.items():
-                questions.write(f"{path}\n")
-                questions.flush()
-                seconds = float(answers.readline())
-                taken[key] += seconds if number >= WARM_UP else 0.0
+                for path in turn:
+                    questions.write(f"{path}\n")
+                    questions.flush()
+                    seconds = float(answers.readline())
+                    taken[key] += seconds if number else 0.0  # the first turn warms up
     return taken
 
 
