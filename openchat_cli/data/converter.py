@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from openchat_cli.data.blocks import Blocks
-from openchat_cli.data.dom import STRIDE, attribute, decode, name_of, pieces
+from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, name_of, pieces
+from openchat_cli.data.emphasis import Emphasis
 from openchat_cli.data.grid import Grid
-from openchat_cli.data.inline import SPACE, Emphasis, Inline, one_paragraph, plain_line
+from openchat_cli.data.inline import Inline, one_paragraph, plain_line
 from openchat_cli.data.preformatted import code_block
 from openchat_cli.data.variants import usual
 

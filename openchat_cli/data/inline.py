@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
-from openchat_cli.data import delimiters, marks
+from openchat_cli.data import delimiters, emphasis, marks
 from openchat_cli.data.dom import SPACE, decode
+from openchat_cli.data.emphasis import DELIMITERS, Emphasis, Mark
 
 HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
-Emphasis = Literal["strong", "em", "del"]
-_DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
 
 _BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
@@ -28,17 +25,6 @@ _RISKY = re.compile(r"[\\&<`*_~$]|\]\(")
 _SPACES = (" ", "\n")
 _LONGEST_CODE = 1000  # that is joined with one that touches it
 _ANY_BREAK = re.compile(r" *\n")
-
-
-@dataclass(slots=True)
-class _Mark:
-    """An emphasis or a link: the pieces that open and close it, and the link's target."""
-
-    kind: str
-    start: int
-    end: int = -1
-    target: str = ""
-    title: str = ""
 
 
 def plain_line(source: str) -> str:
@@ -67,8 +53,8 @@ class Inline:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self._literal: list[int] = []  # pieces of text that hold something with a meaning
-        self._open: list[_Mark] = []
-        self._closed: list[_Mark] = []
+        self._open: list[Mark] = []
+        self._closed: list[Mark] = []
         self._depth: dict[str, int] = {}
         self._whole = _NO_WHOLE
         self._used: set[str] = set()  # delimiters of emphasis
@@ -172,7 +158,7 @@ class Inline:
             self.close_emphasis(kind)
             return
         # Between a letter and anything at all its delimiters are what they should be.
-        stars = _DELIMITERS[kind]
+        stars = DELIMITERS[kind]
         self._whole = (len(pieces), kind, source)
         self._wholes.add(len(pieces))
         self._used.add("*")
@@ -184,7 +170,7 @@ class Inline:
         self._whole = _NO_WHOLE
         if place == len(self.pieces) - 1:
             self.pieces.pop()
-            self._begin(_Mark(kind, place))
+            self._begin(Mark(kind, place))
             self.pieces.append(source)
             self._close_to(kind)
 
@@ -203,7 +189,7 @@ class Inline:
             last.end = -1
             self._open.append(last)
             return
-        self._begin(_Mark(kind, len(self.pieces)))
+        self._begin(Mark(kind, len(self.pieces)))
 
     def close_emphasis(self, kind: Emphasis) -> None:
         """The end tag; without its start it means nothing."""
@@ -219,20 +205,20 @@ class Inline:
             self._close_to("link")
         if not target:
             return
-        if self.pieces and self.pieces[-1].endswith("!"):
-            if self._literal[-1:] != [len(self.pieces) - 1]:
-                self._literal.append(len(self.pieces) - 1)
+        last = len(self.pieces) - 1
+        if last >= 0 and self.pieces[last].endswith("!") and self._literal[-1:] != [last]:
+            self._literal.append(last)
         self._depth["link"] = 1
-        self._begin(_Mark("link", len(self.pieces), target=target, title=title))
+        self._begin(Mark("link", len(self.pieces), target=target, title=title))
 
     def close_link(self) -> None:
         """`</a>`."""
         if self._depth.get("link"):
             self._close_to("link")
 
-    def _begin(self, mark: _Mark) -> None:
+    def _begin(self, mark: Mark) -> None:
         self._open.append(mark)
-        self.pieces.append(_DELIMITERS[mark.kind])
+        self.pieces.append(DELIMITERS[mark.kind])
 
     def _close_to(self, kind: str) -> None:
         while self._open:
@@ -242,7 +228,7 @@ class Inline:
             if mark.kind == kind:
                 return
 
-    def _finish(self, mark: _Mark) -> None:
+    def _finish(self, mark: Mark) -> None:
         """Move the white space at both ends outside, where the delimiters can see the words."""
         pieces = self.pieces
         first, last = mark.start + 1, len(pieces) - 1
@@ -268,16 +254,16 @@ class Inline:
         self._closed.append(mark)
         self.markup(trail)
 
-    def _is_autolink(self, mark: _Mark, text: str) -> bool:
+    def _is_autolink(self, mark: Mark, text: str) -> bool:
         if mark.title or text not in (mark.target, mark.target.removeprefix("mailto:")):
             return False
         return (
             re.fullmatch(r"(?:[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+)", text) is not None
         )
 
-    def _closing(self, mark: _Mark) -> str:
+    def _closing(self, mark: Mark) -> str:
         if mark.kind != "link":
-            return _DELIMITERS[mark.kind]
+            return DELIMITERS[mark.kind]
         return f"]({marks.link_target(mark.target, mark.title)})"
 
     # --- the whole ---
@@ -318,14 +304,19 @@ class Inline:
         self.pieces = pieces
         self._close_to("")
         if self._closed:
-            self._settle_all()
-            first = self._neighbour(-1, 1)
+            emphasis.settle(pieces, self._closed)
+            self._used |= emphasis.used(pieces, self._closed)
+            first = emphasis.neighbour(pieces, -1, 1)
             pieces[first] = pieces[first].lstrip(SPACE)
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
         if places and not self._used.isdisjoint("*_~"):
-            places = delimiters.fewest(text, places, self._groups())
+            places = delimiters.fewest(
+                text,
+                places,
+                emphasis.groups(pieces, self._closed, self._wholes.union(self._literal)),
+            )
         self._forget()
         end = text.rstrip(SPACE)
         if len(end) < len(text):
@@ -338,61 +329,6 @@ class Inline:
         self._used.clear()
         self._opaque.clear()
         self._wholes.clear()
-
-    def _settle_all(self) -> None:
-        """Choose delimiters that a reader will see as such."""
-        pieces = self.pieces
-        # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
-        strong = [mark for mark in self._closed if mark.kind == "strong"]
-        starts = {mark.start for mark in strong}
-        edges = starts | {mark.end for mark in strong}
-        for mark in self._closed:
-            if mark.kind == "link":
-                continue
-            first, last = pieces[mark.start + 1][:1], pieces[mark.end - 1][-1:]
-            # Between a letter and anything at all they are always seen.
-            if not (first.isalnum() and last.isalnum()) and not self._is_seen(mark):
-                self._as_html(mark)
-            elif mark.kind == "em" and edges:
-                self._keep_apart(mark, starts, edges)
-            self._used.add(pieces[mark.start][-1])
-
-    def _is_seen(self, mark: _Mark) -> bool:
-        before = self._before(mark)
-        first, last = self._char(mark.start, 1), self._char(mark.end, -1)
-        return marks.opens(before, first) and marks.closes(last, self._char(mark.end, 1))
-
-    def _before(self, mark: _Mark) -> str:
-        lead = self.pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
-        return lead[-1:] or self._char(mark.start, -1)
-
-    def _keep_apart(self, mark: _Mark, starts: set[int], edges: set[int]) -> None:
-        """Write emphasis with `_` where its star would run into those of a strong beside it."""
-        if self._neighbour(mark.start, -1) in edges or self._neighbour(mark.end, 1) in starts:
-            if _is_word(self._before(mark), self._char(mark.end, 1)):
-                self._as_html(mark)
-            else:
-                self.pieces[mark.start] = self.pieces[mark.start][:-1] + "_"
-                self.pieces[mark.end] = "_"
-
-    def _as_html(self, mark: _Mark) -> None:
-        """Where no delimiters would be read as such."""
-        lead = self.pieces[mark.start][: -len(_DELIMITERS[mark.kind])]
-        self.pieces[mark.start] = f"{lead}<{mark.kind}>"
-        self.pieces[mark.end] = f"</{mark.kind}>"
-
-    def _neighbour(self, index: int, step: int) -> int:
-        """The nearest piece on one side that is not empty; out of range at the edge."""
-        index += step
-        while 0 <= index < len(self.pieces) and not self.pieces[index]:
-            index += step
-        return index
-
-    def _char(self, index: int, step: int) -> str:
-        """The character next to a piece on one side; "" at the edge of the block."""
-        index = self._neighbour(index, step)
-        inside = 0 <= index < len(self.pieces)
-        return self.pieces[index][0 if step > 0 else -1] if inside else ""
 
     def _places(self, text: str) -> set[int]:
         """Where backslashes must go."""
@@ -413,27 +349,6 @@ class Inline:
             self._used.add("$")
         inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
         return marks.escapes(text, ranges, self._used, inside_links)
-
-    def _groups(self) -> list[list[marks.Range]]:
-        """Where delimiters may stand: outside links, then in the text of each link."""
-        pieces = self.pieces
-        ends = list(accumulate(map(len, pieces)))
-        places = {i for mark in self._closed if mark.kind != "link" for i in (mark.start, mark.end)}
-        places |= set(self._literal) | self._wholes
-        groups: list[list[marks.Range]] = [[]]
-        inside: dict[int, int] = {}
-        for mark in self._closed:
-            if mark.kind == "link":
-                groups.append([])
-                inside |= dict.fromkeys(range(mark.start + 1, mark.end), len(groups) - 1)
-        for place in sorted(places):
-            groups[inside.get(place, 0)].append((ends[place] - len(pieces[place]), ends[place]))
-        return groups
-
-
-def _is_word(*chars: str) -> bool:
-    """Whether one of them is a letter or digit: beside it `_` is no delimiter."""
-    return any(char.isalnum() for char in chars)
 
 
 def _pairs(texts: Sequence[str]) -> bool:

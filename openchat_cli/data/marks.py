@@ -107,7 +107,8 @@ def _pairs(url: str) -> bool:
 
 def link_target(url: str, title: str) -> str:
     """What stands in a link's parentheses."""
-    plain = url and not re.search(r"[\s<>\\]", url) and url.isprintable() and _pairs(url)
+    plain = bool(url) and not re.search(r"[\s<>\\]", url) and url.isprintable()
+    plain = plain and _pairs(url)
     if not plain:
         url = url.replace("\\", "\\\\").replace("<", "\\<").replace(">", "\\>")
         url = "<" + url.replace("\n", "%0A").replace("\r", "") + ">"
@@ -124,7 +125,7 @@ def escapes(
 ) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the delimiters that the block's own emphasis and maths have; `brackets` are the literal
+    `used` holds the delimiters of the block's own emphasis and maths; `brackets` are the literal
     ranges inside links whose square brackets don't pair.
     """
     found: set[int] = set()

@@ -65,7 +65,7 @@ def _with_heads_inside(html: str) -> str:
 
 
 def _head_before(html: str) -> tuple[int, str]:
-    """(length, label) of a block's head at the end of `html`; (0, "") without the button's words."""
+    """(length, label) of a block's head that ends `html`; (0, "") without the button's words."""
     tags = list(TAG.finditer(html))
     size, copied, end = 0, False, len(html)
     for tag in reversed(tags):

@@ -52,40 +52,40 @@ def dressed(html: str, age: str = "2023-04") -> str:
 
 
 # How a block of code stood on the page; the words of the button follow the user's language.
+_OLD = '<pre><div class="bg-black rounded-md mb-4"><div class="{head}">'
+_NEW = '<div class="overflow-y-auto p-4" dir="ltr">'
 AGES = {
     "2023-04": (
-        '<pre><div class="bg-black rounded-md mb-4"><div class="{head}"><span class="">{label}</span>'
-        '{button}</div><div class="p-4 overflow-y-auto"><code class="!whitespace-pre hljs{name}">'
-        "{code}</code></div></div></pre>"
+        _OLD + '<span class="">{label}</span>{button}</div><div class="p-4 overflow-y-auto">'
+        '<code class="!whitespace-pre hljs{name}">{code}</code></div></div></pre>'
     ),
     "2023-03": (
-        '<pre><div class="bg-black mb-4 rounded-md"><div class="{head}">{button}</div><div '
-        'class="p-4 overflow-y-auto"><code class="!whitespace-pre-wrap hljs{name}">{code}</code>'
-        "</div></div></pre>"
+        _OLD + '{button}</div><div class="p-4 overflow-y-auto">'
+        '<code class="!whitespace-pre-wrap hljs{name}">{code}</code></div></div></pre>'
     ),
     "label only": (
-        '<pre class=""><div class="rounded-md"><div class="{head}"><span>{label}</span>{button}</div>'
-        '<div class="p-4"><code class="!whitespace-pre hljs">{code}</code></div></div></pre>'
+        _OLD + "<span>{label}</span>{button}</div><div>"
+        '<code class="!whitespace-pre hljs">{code}</code></div></div></pre>'
     ),
     "glued": '<pre><div>{label}Copy code<code class="hljs">{code}</code></div></pre>',
     "bare class": '<pre><code class="hljs {label}">{code}</code></pre>',
     "head outside": (
-        '<div class="{head}"><span>{label}</span>{button}</div><pre><code class="hljs">{code}</code>'
-        "</pre>"
+        '<div class="{head}"><span>{label}</span>{button}</div>'
+        '<pre><code class="hljs">{code}</code></pre>'
     ),
     "2024": (
-        '<pre class="!overflow-visible"><div class="contain-inline-size rounded-md relative"><div '
-        'class="{head}">{label}</div><div class="sticky top-9"><div class="absolute"><div '
-        'class="flex"><span class="" data-state="closed">{button}</span></div></div></div><div '
-        'class="overflow-y-auto p-4" dir="ltr"><code class="!whitespace-pre hljs{name}">{code}'
-        "</code></div></div></pre>"
+        '<pre class="!overflow-visible"><div class="contain-inline-size rounded-md relative">'
+        '<div class="{head}">{label}</div><div class="sticky top-9"><div class="absolute"><div>'
+        '<span class="" data-state="closed">{button}</span></div></div></div>'
+        + _NEW
+        + '<code class="!whitespace-pre hljs{name}">{code}</code></div></div></pre>'
     ),
     "2025": (
-        '<pre class="overflow-visible!" data-start="1" data-end="9"><div class="contain-inline-size '
-        'rounded-2xl relative"><div class="{head}">{label}</div><div class="sticky top-9"><div>'
-        '<button class="flex gap-1" aria-label="复制">复制代码</button><button>编辑</button></div></div>'
-        '<div class="overflow-y-auto p-4" dir="ltr"><code class="whitespace-pre!{name}"><span>{code}'
-        "</span></code></div></div></pre>"
+        '<pre class="overflow-visible!" data-start="1" data-end="9"><div class="rounded-2xl">'
+        '<div class="{head}">{label}</div><div class="sticky top-9"><div><button class="flex" '
+        'aria-label="复制">复制代码</button><button>编辑</button></div></div>'
+        + _NEW
+        + '<code class="whitespace-pre!{name}"><span>{code}</span></code></div></div></pre>'
     ),
 }
 # Between private characters, where no Markdown can misread the dollars of a text.

@@ -15,7 +15,7 @@ _EMPHASIS = re.compile(r"<(/?)(em|strong|del)>")
 
 
 def normal(html: str) -> str:
-    """What a browser shows: the spelling of tags and the place of white space around them unified."""
+    """What a browser shows: tags and the white space around them in one spelling."""
     html = re.sub(r"<(/?)s>", r"<\1del>", html)
     html = re.sub(r"[ \t]*<br ?/?>\n?", "<br>", html).replace("<hr />", "<hr>")
     html = html.replace("<pre><code>", '<pre><code class="">').replace("&quot;", '"')

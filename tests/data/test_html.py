@@ -38,7 +38,8 @@ EXAMPLES = {
         "```javascript\nx\n```",
     ),
     "head before the block": (
-        "<p>a</p><div><span>python</span><button>Copy code</button></div><pre><code>x\n</code></pre>",
+        "<p>a</p><div><span>python</span><button>Copy code</button></div><pre><code>x\n</code>"
+        "</pre>",
         "a\n\n```python\nx\n```",
     ),
     "head before the block, no button": (
@@ -138,7 +139,7 @@ EXAMPLES = {
     "brackets in code in a link": ('<p><a href="u"><code>a[</code></a></p>', "[`a[`](u)"),
     "no more backslashes than needed": (
         "<p><em>a</em> 2*3 *stars*</p>",
-        "*a* 2*3 \\*stars*",
+        "*a* 2\\*3 \\*stars*",
     ),
     "inline code": ("<p><code>a`b</code> <code> `` </code></p>", "``a`b`` `  ``  `"),
     "emphasis and spaces": ("<p><strong>note: </strong>go</p>", "**note:** go"),
