@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from openchat_cli.data.blocks import Blocks
-from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, name_of, pieces
+from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, link_text, name_of, pieces
 from openchat_cli.data.emphasis import Emphasis
 from openchat_cli.data.grid import Grid
 from openchat_cli.data.inline import Inline, one_paragraph, plain_line
@@ -117,8 +117,11 @@ class Converter:
 
     def _text_until(self, end: int) -> str:
         """The texts up to a tag's place, tags left out."""
-        texts, inner = self.parts[self.at : end : STRIDE], self.parts[self.at + 2 : end : STRIDE]
-        return "".join([(a or "") + (b or "") for a, b in zip(texts, inner, strict=True)])
+        places = range(self.at, end, STRIDE)
+        inner = [self.parts[k + 2] or link_text(self.parts[k + 3] or "") or "" for k in places]
+        return "".join(
+            [(self.parts[k] or "") + text for k, text in zip(places, inner, strict=True)]
+        )
 
     # --- blocks ---
 
@@ -212,7 +215,17 @@ class Converter:
         self.inline.close_emphasis(EMPHASIS[name_of(tag)])
 
     def link(self, tag: str) -> None:
+        """A link's start tag, or the whole of one that holds only text."""
+        text = link_text(tag)
+        if text and self.handlers is self.flow and self.inline.whole_link(tag):
+            return
+        if text is not None:
+            tag = tag[: -len(text) - len("</a>")]
         self.inline.open_link(attribute(tag, "href"), attribute(tag, "title"))
+        if text:
+            self.inline.text(text)
+        if text is not None:
+            self.inline.close_link()
 
     def end_link(self, tag: str) -> None:
         self.inline.close_link()

@@ -26,14 +26,15 @@ class _Run:
     closes: bool
 
 
-def fewest(text: str, places: set[int], groups: Sequence[Sequence[Range]]) -> set[int]:
-    """The `places` of backslashes that can't be left out, tried from the last to the first.
+def fewest(
+    text: str, places: set[int], tried: Sequence[int], groups: Sequence[Sequence[Range]]
+) -> set[int]:
+    """The `places` of backslashes without those `tried`, from the last on, that nobody needs.
 
     `groups` are the ranges that may hold delimiters: outside links, then in each link's text. A
     block with very many of them keeps all its backslashes.
     """
-    tried = [place for place in places if text[place] in "*_~"]
-    if not tried or len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
+    if len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
         return places
     wanted = [_pairs(text, ranges, places) for ranges in groups]
     kept = set(places)

@@ -13,11 +13,11 @@ SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
 _REST = r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
 _TAG = rf"</?[a-zA-Z]{_REST}|<[!?][^<>]*+>"
 TAG = re.compile(_TAG)
-# An element that holds nothing but text (its name, its text), a whole `<pre>`, or any tag. Every
-# `<pre>` has its end (see `pieces`), so that none of them is searched for in vain.
+# An element that holds nothing but text (its name, its text), such a link, a whole `<pre>`, or any
+# tag. Every `<pre>` has its end (see `pieces`), so that none of them is searched for in vain.
 _PIECE = re.compile(
     r"<(p|li|strong|em|code|td|th|h[1-6])>([^<]*+)</\1>"
-    rf"|(<pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>|{_TAG})"
+    rf"|(<a {_REST}[^<]*+</a>|<pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>|{_TAG})"
 )
 STRIDE = 4  # of what `pieces` gives: a text, then name, text, tag of what follows it
 
@@ -37,6 +37,11 @@ def pieces(html: str) -> list[str | None]:
     if html.rfind("<pre") > html.rfind("</pre>"):
         html += "</pre>"
     return _PIECE.split(html)
+
+
+def link_text(tag: str) -> str | None:
+    """What a link that came as one piece holds; None for a tag."""
+    return tag[tag.rindex(">", 0, -1) + 1 : -len("</a>")] if tag.endswith("</a>", 4) else None
 
 
 def name_of(tag: str) -> str:

@@ -21,7 +21,12 @@ _BOXES = ("[ ] ", "[x] ")
 _BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
 _NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
-_RISKY = re.compile(r"[\\&<`*_~$]|\]\(")
+# What may mean something where it stands; at the edges of a piece the next one decides.
+_RISKY = re.compile(
+    r"[`~$]|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
+    r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
+)
+_LINK = re.compile(r"<a [^<>]*?href=\"([^\"]*)\"[^<>]*>([^<]*)</a>")
 _SPACES = (" ", "\n")
 _LONGEST_CODE = 1000  # that is joined with one that touches it
 _ANY_BREAK = re.compile(r" *\n")
@@ -211,6 +216,20 @@ class Inline:
         self._depth["link"] = 1
         self._begin(Mark("link", len(self.pieces), target=target, title=title))
 
+    def whole_link(self, element: str) -> bool:
+        """A whole `<a>` that holds only plain text; False where the long way must be gone."""
+        match = _LINK.fullmatch(element)
+        if match is None or " title" in element or self._depth.get("link"):
+            return False
+        target, text = decode(match[1]), match[2]
+        is_plain = text.strip(" ") == text != "" and "[" not in text
+        if not (is_plain and target) or _NOTABLE.search(text) or text in target:
+            return False
+        if self.pieces and self.pieces[-1].endswith("!"):
+            return False
+        self.markup(f"[{text}]({marks.link_target(target, '')})")
+        return True
+
     def close_link(self) -> None:
         """`</a>`."""
         if self._depth.get("link"):
@@ -311,12 +330,11 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        if places and not self._used.isdisjoint("*_~"):
-            places = delimiters.fewest(
-                text,
-                places,
-                emphasis.groups(pieces, self._closed, self._wholes.union(self._literal)),
-            )
+        delimiting = self._used.intersection("*_~")
+        if tried := [place for place in places if text[place] in delimiting]:
+            others = self._wholes.union(self._literal)
+            groups = emphasis.groups(pieces, self._closed, others)
+            places = delimiters.fewest(text, places, tried, groups)
         self._forget()
         end = text.rstrip(SPACE)
         if len(end) < len(text):
