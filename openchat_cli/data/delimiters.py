@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openchat_cli.data.marks import Range, closes, is_punctuation, opens
+from openchat_cli.data.marks import Range, flanking, flanking_underscore
 
 Pairs = set[tuple[int, int, int]]  # (place of the opener, place of the closer, how many)
 
@@ -103,7 +103,5 @@ def _runs(text: str, ranges: Sequence[Range], escaped: set[int]) -> list[_Run]:
 def _run(text: str, start: int, end: int) -> _Run:
     char = text[start]
     before, after = text[start - 1 : start], text[end : end + 1]
-    left, right = opens(before, after), closes(before, after)
-    if char == "_" and left and right:
-        left, right = is_punctuation(before), is_punctuation(after)
+    left, right = (flanking_underscore if char == "_" else flanking)(before, after)
     return _Run(char, start, end, end - start, left, right)
