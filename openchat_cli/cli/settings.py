@@ -49,7 +49,7 @@ def find(start: Path) -> Path | None:
 def defaults(path: Path, root: Any) -> dict[str, Any]:
     """The file as nested defaults of the command tree under `root` (Typer's command object).
 
-    Raises UsageError for a table or a key that no command has.
+    Raises UsageError for a table or a key that no command has, or a list in the wrong place.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -66,7 +66,7 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
     if commands is not None:
         known = dict(commands)
     else:
-        known = {option_name(param): param.name for param in command.params}
+        known = {option_name(param): param for param in command.params}
     found: dict[str, Any] = {}
     for key, value in table.items():
         name = key if commands is not None else key.replace("_", "-")
@@ -76,5 +76,22 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
         if commands is not None:
             found[name] = _of_command(path, (*at, name), value, known[name])
         else:
-            found[known[name]] = value
+            _check_value(f"{where} {key}", key, value, known[name])
+            found[known[name].name] = value
     return found
+
+
+def _check_value(where: str, key: str, value: Any, param: Any) -> None:
+    """Raise UsageError for a list where one value is taken and the other way round.
+
+    Typer says that too, but can't name the file.
+    """
+    if param.multiple and not isinstance(value, list):
+        raise UsageError(f"{where}: a list is expected", f'write {key} = ["…"]')
+    for one in value if param.multiple else [value]:
+        if isinstance(one, list | dict):
+            raise UsageError(f"{where}: one value is expected, found a {_kind(one)}")
+
+
+def _kind(value: object) -> str:
+    return "list" if isinstance(value, list) else "table"
