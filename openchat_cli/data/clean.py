@@ -10,15 +10,17 @@ from pathlib import Path
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.data import converters, sources
+from openchat_cli.data import converters, near, sources, visible
 from openchat_cli.data.ledger import CleanSummary, Ledger, report
 from openchat_cli.data.pool import Pool, cores
 from openchat_cli.data.settings import CleanSettings
+from openchat_cli.data.survey import Survey
 from openchat_cli.data.worker import Item, Rules, Verdict, work
 
 CONVERSATIONS = "conversations.jsonl"
 DROPPED = "dropped.jsonl"
 REPORT = "clean.report.json"
+PAGE = "clean.report.html"
 
 # Starting a child costs more than cleaning this many candidates.
 _FEW = 256
@@ -34,9 +36,13 @@ def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSumma
     if settings.workers is not None and settings.workers < 1:
         raise UsageError("--workers must be at least 1")
     converters.check(settings.converter)
-    summary = CleanSummary()
+    near.check(settings.near_dup)
+    page = settings.report == "html"
+    if page and settings.output == jsonl.STDIO:
+        raise UsageError("--report html needs a folder to write to", "give OUT a folder's name")
+    summary = CleanSummary(survey=Survey(sampling=page))
     kept_path, dropped_path, report_path = _places(settings.output)
-    summary.outputs = outputs_of(settings.output)
+    summary.outputs = outputs_of(settings.output, page=page)
     with contextlib.ExitStack() as stack:
         verdicts = stack.enter_context(contextlib.closing(_verdicts(settings, summary)))
         first = next(verdicts, None)
@@ -50,15 +56,21 @@ def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSumma
         dropped = stack.enter_context(jsonl.atomic_output(dropped_path)) if dropped_path else None
         total = sources.pages_in(settings.input)
         with progress.task("clean", total, "pages") as task:
-            Ledger(summary, kept, dropped).write(itertools.chain([first], verdicts), task.advance)
+            ledger = Ledger(summary, kept, dropped, near_dup=settings.near_dup)
+            ledger.write(itertools.chain([first], verdicts), task.advance)
     if report_path:
         jsonl.write_json(report_path, report(settings, summary))
+    if page:
+        from openchat_cli.data.clean_page import clean_page
+
+        jsonl.write_text(settings.output / PAGE, clean_page(settings, summary))
     return summary
 
 
-def outputs_of(output: Path) -> tuple[Path, ...]:
-    """The files that cleaning writes."""
-    return tuple(path for path in _places(output) if path)
+def outputs_of(output: Path, *, page: bool = False) -> tuple[Path, ...]:
+    """The files that cleaning writes; `page`: also the report as HTML."""
+    files = tuple(path for path in _places(output) if path)
+    return (*files, output / PAGE) if page else files
 
 
 def _places(output: Path) -> tuple[Path, Path | None, Path | None]:
@@ -70,7 +82,12 @@ def _places(output: Path) -> tuple[Path, Path | None, Path | None]:
 
 def _verdicts(settings: CleanSettings, summary: CleanSummary) -> Generator[Verdict, None, None]:
     """The verdict on each candidate, in their order."""
-    rules = Rules(settings.converter, tuple(word.lower() for word in settings.blocked_words))
+    rules = Rules(
+        settings.converter,
+        tuple(filter(None, map(visible.folded, settings.blocked_words))),
+        settings.keep_blocked,
+        near=settings.near_dup is not None,
+    )
     batches = sources.batches(
         _counted(sources.items(settings.input, without=set(summary.outputs)), summary)
     )

@@ -44,7 +44,8 @@ def run(
     folder = settings.output
     if folder == jsonl.STDIO:
         raise UsageError("data run writes several files: OUT must be a folder")
-    wanted = [*clean_outputs(folder), *filter_outputs(folder)]
+    page = settings.report == "html"
+    wanted = [*clean_outputs(folder, page=page), *filter_outputs(folder)]
     for target in targets:
         kind = resolve_type(
             target.model_type, model_path=target.model_path, model_file=target.model_file

@@ -8,6 +8,7 @@ from typing import Literal
 
 Converter = Literal["exact", "html2text"]
 Compat = Literal["own", "reference"]
+ReportForm = Literal["json", "html"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class CleanSettings:
     """`data clean`: raw chats to conversations.
 
     `output` is a folder, or `-` for the conversations alone on stdout; `workers` None is all cores.
+    `near_dup` is the similarity from which a conversation repeats an earlier one, None for only
+    equal ones. `report` "html" writes a page beside the JSON.
     """
 
     input: Path
@@ -23,6 +26,9 @@ class CleanSettings:
     converter: Converter = "exact"
     blocked_words: tuple[str, ...] = ("openai",)
     force: bool = False
+    keep_blocked: bool = False
+    near_dup: float | None = None
+    report: ReportForm = "json"
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from openchat_cli.core import jsonl
 from openchat_cli.core.records import Conversation, Message
-from openchat_cli.data import converters, models, pages, rules, shapes
+from openchat_cli.data import converters, models, near, noise, pages, rules, shapes, visible
 from openchat_cli.data.candidates import Candidate, RejectError
 from openchat_cli.data.settings import Converter
 
+EXCERPT = 300  # characters of a dropped conversation that its verdict carries
 LARGEST_PAGE = 1 << 28  # bytes; a page is held in memory whole, several times over
 
 
@@ -39,7 +40,12 @@ class Item(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of one candidate; a kept one has its row's line and the digest of its text."""
+    """What became of one candidate; a kept one has its row's line and the digest of its text.
+
+    `blocked` is the blocked word that it says, dropped or not. `lengths` are the characters of a
+    kept one's turns, questions and answers in turn; `excerpt` is the beginning of a dropped one's
+    text; `signature` is there where near duplicates are looked for.
+    """
 
     source: str
     where: str
@@ -50,13 +56,19 @@ class Verdict(NamedTuple):
     line: bytes = b""
     model: str | None = None
     notes: tuple[str, ...] = ()
+    blocked: str | None = None
+    lengths: tuple[int, ...] = ()
+    excerpt: str = ""
+    signature: bytes = b""
 
 
 class Rules(NamedTuple):
-    """What a worker must know of the settings."""
+    """What a worker must know of the settings; `blocked` words are folded."""
 
     converter: Converter
     blocked: tuple[str, ...]
+    keep_blocked: bool = False
+    near: bool = False
 
 
 def work(settings: Rules, items: Sequence[Item]) -> list[Verdict]:
@@ -64,16 +76,39 @@ def work(settings: Rules, items: Sequence[Item]) -> list[Verdict]:
     convert = converters.get(settings.converter)
     verdicts: list[Verdict] = []
     for item in items:
-        name = None
+        candidate = None
         try:
             candidate = _candidate(item)
-            name = candidate.id
-            kept = rules.judge(candidate, convert, settings.blocked)
-            verdicts.append(_row(item, candidate, kept))
+            kept = rules.judge(
+                candidate, convert, settings.blocked, keep_blocked=settings.keep_blocked
+            )
+            verdicts.append(_row(item, candidate, kept, near_dup=settings.near))
         except RejectError as error:
-            where = ", ".join(filter(None, (item.where, error.where)))
-            verdicts.append(Verdict(item.source, where, name, error.reason, error.detail))
+            verdicts.append(_rejected(item, candidate, error))
     return verdicts
+
+
+def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Verdict:
+    return Verdict(
+        item.source,
+        ", ".join(filter(None, (item.where, error.where))),
+        candidate.id if candidate else None,
+        error.reason,
+        error.detail,
+        blocked=error.word,
+        excerpt=_excerpt(candidate, error.where) if candidate else "",
+    )
+
+
+def _excerpt(candidate: Candidate, where: str) -> str:
+    """The beginning of the turn in question, or of the first one."""
+    number = int(where.removeprefix("turn ")) if where.startswith("turn ") else 1
+    turn = next(iter(candidate.turns[number - 1 : number]), None)
+    if turn is None:
+        return ""
+    text = turn.text[: 10 * EXCERPT]
+    text = visible.of_html(text) if turn.form == "html" else text
+    return noise.mended(" ".join(text.split()))[:EXCERPT]
 
 
 def _candidate(item: Item) -> Candidate:
@@ -97,7 +132,7 @@ def _read(path: str) -> bytes:
     return data
 
 
-def _row(item: Item, candidate: Candidate, kept: rules.Kept) -> Verdict:
+def _row(item: Item, candidate: Candidate, kept: rules.Kept, *, near_dup: bool) -> Verdict:
     digest = _digest(kept.messages)
     notes = kept.notes
     first = next(message.content for message in kept.messages if message.role == "user")
@@ -114,7 +149,20 @@ def _row(item: Item, candidate: Candidate, kept: rules.Kept) -> Verdict:
         weight=candidate.weight,
     )
     line = jsonl.dumps(row.to_row()).encode() + b"\n"
-    return Verdict(item.source, item.where, row.id, None, "", digest, line, model, notes)
+    return Verdict(
+        item.source,
+        item.where,
+        row.id,
+        None,
+        "",
+        digest,
+        line,
+        model,
+        notes,
+        kept.blocked,
+        lengths=tuple(len(one.content) for one in kept.messages if one.role != "system"),
+        signature=near.signature(kept.messages) if near_dup else b"",
+    )
 
 
 def _digest(messages: Sequence[Message]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from openchat_cli.data.settings import CleanSettings, Compat, Converter
+from openchat_cli.data.settings import CleanSettings, Compat, Converter, ReportForm
 
 ChatsArgument = Annotated[
     Path,
@@ -42,13 +42,33 @@ WordOption = Annotated[
     list[str] | None,
     typer.Option(
         "--blocked-word",
-        help="Drop conversations that say this; may be repeated. "
+        help="Drop conversations that say this, in any case; may be repeated. "
         f"When absent: {', '.join(CleanSettings.blocked_words)}.",
     ),
 ]
 WordsOption = Annotated[
     Path | None,
-    typer.Option("--blocked-words", help="A file with one blocked word a line; empty blocks none."),
+    typer.Option(
+        "--blocked-words",
+        help="A file with one blocked word or phrase a line, # before comments; empty blocks none.",
+    ),
+]
+KeepBlockedFlag = Annotated[
+    bool,
+    typer.Option("--keep-blocked", help="Only count the conversations that say a blocked word."),
+]
+NearOption = Annotated[
+    float | None,
+    typer.Option(
+        "--near-dup",
+        metavar="SIMILARITY",
+        help="Drop conversations as similar as that to an earlier one: above 0, up to 1; "
+        "0.8 is a good start.",
+    ),
+]
+ReportOption = Annotated[
+    ReportForm,
+    typer.Option("--report", help="html: also write clean.report.html, a page to look at."),
 ]
 ModelOption = Annotated[
     str,

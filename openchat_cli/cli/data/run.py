@@ -20,9 +20,12 @@ from openchat_cli.cli.data.options import (
     ContextOption,
     ConverterOption,
     FolderArgument,
+    KeepBlockedFlag,
     ModelOption,
     ModelPathOption,
+    NearOption,
     RatioOption,
+    ReportOption,
     SeedOption,
     WordOption,
     WordsOption,
@@ -48,6 +51,9 @@ def run(
     converter: ConverterOption = CleanSettings.converter,
     blocked_word: WordOption = None,
     blocked_words: WordsOption = None,
+    keep_blocked: KeepBlockedFlag = CleanSettings.keep_blocked,
+    near_dup: NearOption = CleanSettings.near_dup,
+    report: ReportOption = CleanSettings.report,
     eval_ratio: RatioOption = ConvertSettings.eval_ratio,
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
@@ -63,8 +69,17 @@ def run(
     openchat data run pages/ out/ --model-path prepared/
     openchat data run chats.zip out/ --model any --model-type openchat
     """
-    words = blocked(blocked_word, blocked_words)
-    settings = CleanSettings(input_, output, workers, converter, words, force)
+    settings = CleanSettings(
+        input_,
+        output,
+        workers,
+        converter,
+        blocked(blocked_word, blocked_words),
+        force,
+        keep_blocked=keep_blocked,
+        near_dup=near_dup,
+        report=report,
+    )
     base = ConvertSettings(
         output,
         output,

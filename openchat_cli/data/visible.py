@@ -1,0 +1,126 @@
+"""What a reader sees of a message: where blocked words are looked for, and whether it is empty.
+
+Link targets, image addresses and attributes are not text. Each function takes one pass.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from html import unescape
+
+from openchat_cli.data.converter import TAG, name_of
+from openchat_cli.data.dom import without_comments
+from openchat_cli.data.inline import decode
+
+_HIDDEN = {"button", "svg", "style", "script", "noscript", "template", "title"}
+# Tags inside a word do not part it; all others do.
+_INLINE = {
+    *("a", "abbr", "b", "big", "code", "del", "em", "font", "i", "ins", "kbd", "mark", "s", "samp"),
+    *("small", "span", "strike", "strong", "sub", "sup", "u", "var", "wbr"),
+}
+
+_MARKUP = re.compile(
+    r"""
+    \\(?P<escaped>[!-/:-@\[-`{-~])
+    | <(?P<address>[a-zA-Z][a-zA-Z0-9+.-]{1,31}:[^\s<>]*+|[^\s<>@]++@[^\s<>@]++)>
+    | </?[a-zA-Z][^<>"']*+(?:"[^"]*+"[^<>"']*+|'[^']*+'[^<>"']*+)*+>
+    | \]\(\s*+(?:<[^<>\n]*+>|[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+)
+      (?:\s++(?:"[^"]*+"|'[^']*+'))?+\s*+\)
+    | (?m:^)[ ]{0,3}\[[^\[\]\n]++\]:[^\n]*+
+    | [*~]++
+    | (?<![^\W_])_++ | _++(?![^\W_])
+    """,
+    re.X,
+)
+_TICKS = re.compile(r"`++")
+
+# Letters that look like nothing, beside Unicode's spaces, format and control characters.
+_BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))
+# Pictures and empty code blocks, from one end of the answer to the other.
+_BARE = re.compile(
+    r"(?:\s++|\[?!\[[^\[\]]*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
+    r"|`{3,}+[^\n`]*+\s*+`{3,}+|~{3,}+[^\n~]*+\s*+~{3,}+)++\Z"
+)
+
+
+def of_html(html: str) -> str:
+    """The text of HTML: what tags part is parted, what buttons and drawings say is left out."""
+    parts = TAG.split(without_comments(html))
+    found: list[str] = []
+    unended: set[str] = set()
+    at = 0
+    while at < len(parts):
+        part = parts[at]
+        if at % 2 == 0:
+            found.append(part)
+        else:
+            name = name_of(part)
+            if name in _HIDDEN and part[1] != "/" and name not in unended:
+                at = _end_of(name, parts, at, unended)
+            if name not in _INLINE:
+                found.append("\n")
+        at += 1
+    return decode("".join(found))
+
+
+def _end_of(name: str, parts: list[str], at: int, unended: set[str]) -> int:
+    for index in range(at + 2, len(parts), 2):
+        if parts[index][1] == "/" and name_of(parts[index]) == name:
+            return index
+    unended.add(name)
+    return at
+
+
+def of_markdown(text: str) -> str:
+    """The text of Markdown: code as it stands, the rest without marks and link targets."""
+    pieces: list[str] = []
+    for piece, is_code in _pieces(text):
+        pieces.append(piece if is_code else unescape(_MARKUP.sub(_shown, piece)))
+    return "".join(pieces)
+
+
+def _shown(match: re.Match[str]) -> str:
+    return match["escaped"] or match["address"] or ""
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """The text in pieces, each with whether it stands between two equal runs of back-ticks."""
+    runs = [match.span() for match in _TICKS.finditer(text)]
+    later: defaultdict[int, deque[int]] = defaultdict(deque)
+    for index, (start, end) in enumerate(runs):
+        later[end - start].append(index)
+    at = index = 0
+    while index < len(runs):
+        start, end = runs[index]
+        same = later[end - start]
+        while same and same[0] <= index:
+            same.popleft()
+        if same:
+            index = same[0]
+            close = runs[index]
+            yield text[at:start], False
+            yield text[end : close[0]], True
+            at = close[1]
+        index += 1
+    yield text[at:], False
+
+
+def folded(text: str) -> str:
+    """Text as words are compared: case folded, composed, any white space as one space."""
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: spaces, zero-width characters, fillers."""
+    return all(
+        character in _BLANKS or unicodedata.category(character) in _UNSEEN for character in text
+    )
+
+
+def says_nothing(markdown: str) -> bool:
+    """Whether an answer holds no text: it is blank, or only pictures and empty code blocks."""
+    return is_blank(markdown) or _BARE.match(markdown) is not None
