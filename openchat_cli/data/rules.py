@@ -82,7 +82,7 @@ def _trimmed(
         numbered, unanswered = numbered[:-1], numbered[-1:]
         notes["trailing_human"] = None
     if len(numbered) < 2:
-        raise RejectError("too_short", f"{there} turns, {len(numbered)} remain")
+        raise RejectError("too_short", f"{len(numbered)} of {there} turns remain")
     # The one left out stands in its place: two in a row are one too many.
     for index, (place, turn) in enumerate([*numbered, *unanswered]):
         if _ROLES.get(turn.role) != ("user", "assistant")[index % 2]:
@@ -122,7 +122,7 @@ def _what_is_there(content: str) -> str:
     if not content:
         return "nothing"
     blank = visible.is_blank(content)
-    return "only invisible characters" if blank else "only pictures or empty code blocks"
+    return "only spaces and invisible characters" if blank else "only pictures or empty code blocks"
 
 
 def _blocked_word(

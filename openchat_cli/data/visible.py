@@ -40,9 +40,9 @@ _TICKS = re.compile(r"`++")
 # Letters that look like nothing, beside Unicode's spaces, format and control characters.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))
-# Pictures and empty code blocks, from one end of the answer to the other.
+# Pictures without a description and empty code blocks, from one end of the answer to the other.
 _BARE = re.compile(
-    r"(?:\s++|\[?!\[[^\[\]]*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
+    r"(?:\s++|\[?!\[\s*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
     r"|`{3,}+[^\n`]*+\s*+`{3,}+|~{3,}+[^\n~]*+\s*+~{3,}+)++\Z"
 )
 
@@ -122,5 +122,5 @@ def is_blank(text: str) -> bool:
 
 
 def says_nothing(markdown: str) -> bool:
-    """Whether an answer holds no text: it is blank, or only pictures and empty code blocks."""
+    """Whether an answer holds no text: it is blank, or nameless pictures and empty code blocks."""
     return is_blank(markdown) or _BARE.match(markdown) is not None

@@ -96,13 +96,14 @@ def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Ve
         error.reason,
         error.detail,
         blocked=error.word,
-        excerpt=_excerpt(candidate, error.where) if candidate else "",
+        excerpt=_excerpt(candidate, error) if candidate else "",
     )
 
 
-def _excerpt(candidate: Candidate, where: str) -> str:
-    """The beginning of the turn in question, or of the first one."""
-    number = int(where.removeprefix("turn ")) if where.startswith("turn ") else 1
+def _excerpt(candidate: Candidate, error: RejectError) -> str:
+    """The beginning of the turn in question, of the question before an empty answer, or of all."""
+    number = int(error.where.removeprefix("turn ")) if error.where.startswith("turn ") else 1
+    number -= error.reason == "empty_answer"
     turn = next(iter(candidate.turns[number - 1 : number]), None)
     if turn is None:
         return ""
