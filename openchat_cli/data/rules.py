@@ -130,7 +130,13 @@ def _blocked_word(
 ) -> str | None:
     """The first blocked word of the first message that says one; RejectError unless it is kept."""
     for place, turn, message in messages:
-        text = _text_for(turn, message, blocked)
+        text = _seen(turn, message)
+        # The quick way first: what is not there without regard to white space is not there.
+        rough = visible.caseless(text)
+        if not any(all(part in rough for part in word.split()) for word in blocked):
+            continue
+        if turn.form == "html":
+            text = visible.of_html(noise.answer_html(turn.text))
         plain = visible.folded(text)
         word = next((word for word in blocked if word in plain), None)
         if word is not None:
@@ -140,17 +146,11 @@ def _blocked_word(
     return None
 
 
-def _text_for(turn: Turn, message: Message, blocked: Sequence[str]) -> str:
-    """What a reader sees: the target of a link is not text."""
-    if turn.form == "text":
-        return message.content
-    if turn.form == "markdown":
-        return visible.of_markdown(message.content)
-    # The quick way first: nothing is seen that is not there without its tags.
-    rough = visible.folded(visible_text(turn.text))
-    if any(all(part in rough for part in word.split()) for word in blocked):
-        return visible.of_html(noise.answer_html(turn.text))
-    return ""
+def _seen(turn: Turn, message: Message) -> str:
+    """What a reader sees, and of HTML a little more; the target of a link is not seen."""
+    if turn.form == "html":
+        return visible_text(turn.text)
+    return message.content if turn.form == "text" else visible.of_markdown(message.content)
 
 
 def _around(text: str, word: str) -> str:

@@ -109,9 +109,15 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     yield text[at:], False
 
 
+def caseless(text: str) -> str:
+    """Text without regard to case and to how its accents are coded."""
+    text = text.casefold()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def folded(text: str) -> str:
-    """Text as words are compared: case folded, composed, any white space as one space."""
-    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+    """Text as words are compared: caseless, any white space as one space."""
+    return " ".join(caseless(text).split())
 
 
 def is_blank(text: str) -> bool:

@@ -107,8 +107,12 @@ def _excerpt(candidate: Candidate, error: RejectError) -> str:
     turn = next(iter(candidate.turns[number - 1 : number]), None)
     if turn is None:
         return ""
-    text = turn.text[: 10 * EXCERPT]
-    text = visible.of_html(text) if turn.form == "html" else text
+    text = turn.text[: 4 * EXCERPT]
+    if turn.form == "html":
+        cut = text.rfind("<")
+        if cut > text.rfind(">"):  # a tag that was cut in two is no text
+            text = text[:cut]
+        text = visible.of_html(text)
     return noise.mended(" ".join(text.split()))[:EXCERPT]
 
 
