@@ -76,21 +76,20 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
         if commands is not None:
             found[name] = _of_command(path, (*at, name), value, known[name])
         else:
-            _check_value(f"{where} {key}", key, value, known[name])
-            found[known[name].name] = value
+            found[known[name].name] = _checked(f"{where} {key}", value, known[name])
     return found
 
 
-def _check_value(where: str, key: str, value: Any, param: Any) -> None:
-    """Raise UsageError for a list where one value is taken and the other way round.
+def _checked(where: str, value: Any, param: Any) -> Any:
+    """The value, of an option that may be repeated as a list; one value stands for a list of one.
 
-    Typer says that too, but can't name the file.
+    Raises UsageError for a list or table in the place of one value: Typer can't name the file.
     """
-    if param.multiple and not isinstance(value, list):
-        raise UsageError(f"{where}: a list is expected", f'write {key} = ["…"]')
-    for one in value if param.multiple else [value]:
+    values = value if param.multiple and isinstance(value, list) else [value]
+    for one in values:
         if isinstance(one, list | dict):
             raise UsageError(f"{where}: one value is expected, found a {_kind(one)}")
+    return values if param.multiple else value
 
 
 def _kind(value: object) -> str:
