@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 
 from openchat_cli.data.converter import TAG, name_of
@@ -49,30 +49,35 @@ _BARE = re.compile(
 
 def of_html(html: str) -> str:
     """The text of HTML: what tags part is parted, what buttons and drawings say is left out."""
-    parts = TAG.split(without_comments(html))
+    html = without_comments(html)
+    tags = [(match.start(), match.end(), match[0]) for match in TAG.finditer(html)]
+    ends = _ends(tags)
     found: list[str] = []
-    unended: set[str] = set()
-    at = 0
-    while at < len(parts):
-        part = parts[at]
-        if at % 2 == 0:
-            found.append(part)
-        else:
-            name = name_of(part)
-            if name in _HIDDEN and part[1] != "/" and name not in unended:
-                at = _end_of(name, parts, at, unended)
-            if name not in _INLINE:
-                found.append("\n")
-        at += 1
-    return decode("".join(found))
+    at = index = 0
+    while index < len(tags):
+        start, end, tag = tags[index]
+        name = name_of(tag)
+        found.append(html[at:start])
+        if name not in _INLINE:
+            found.append("\n")
+        at, index = end, index + 1
+        if name in _HIDDEN and tag[1] != "/":
+            later = ends[name]
+            while later and later[0] < index:
+                later.popleft()
+            if later:  # without an end it hides nothing
+                index = later[0] + 1
+                at = tags[index - 1][1]
+    return decode("".join([*found, html[at:]]))
 
 
-def _end_of(name: str, parts: list[str], at: int, unended: set[str]) -> int:
-    for index in range(at + 2, len(parts), 2):
-        if parts[index][1] == "/" and name_of(parts[index]) == name:
-            return index
-    unended.add(name)
-    return at
+def _ends(tags: Sequence[tuple[int, int, str]]) -> dict[str, deque[int]]:
+    """Where the end tags of what is hidden stand."""
+    ends: dict[str, deque[int]] = {name: deque() for name in _HIDDEN}
+    for index, (_, _, tag) in enumerate(tags):
+        if tag[1] == "/" and (name := name_of(tag)) in ends:
+            ends[name].append(index)
+    return ends
 
 
 def of_markdown(text: str) -> str:

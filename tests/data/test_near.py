@@ -67,14 +67,14 @@ def test_planted_ones_are_found_and_told(openchat: RunCli, tmp_path: Path) -> No
 
 
 def test_bytes_are_the_same_for_any_workers_and_hash_seed(openchat: RunCli, tmp_path: Path) -> None:
-    write(tmp_path / "in.jsonl", faults.planted(700, seed=9))
-    for workers, seed in ((1, "0"), (2, "1"), (7, "2")):
+    write(tmp_path / "in.jsonl", faults.planted(400, seed=9))
+    for workers, seed in ((1, "0"), (3, "1")):
         out = f"out{workers}"
         options = ("--near-dup", "0.8", "--workers", workers, "--quiet")
         ended = openchat("data", "clean", "in.jsonl", out, *options, env={"PYTHONHASHSEED": seed})
         assert ended.returncode == 0, ended.stderr
     for name in ("conversations.jsonl", "dropped.jsonl", "clean.report.json"):
-        found = {(tmp_path / f"out{workers}" / name).read_bytes() for workers in (1, 2, 7)}
+        found = {(tmp_path / f"out{workers}" / name).read_bytes() for workers in (1, 3)}
         assert len(found) == 1, name
 
 

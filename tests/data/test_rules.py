@@ -24,6 +24,9 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 # --- every verdict ---
 
+# Reasons that need an option, another source, or a converter that fails: other tests show them.
+ELSEWHERE = {"failed", "near_duplicate", "not_text", "tool_use"}
+
 
 @pytest.mark.parametrize(
     ("count", "workers"), [(200, 1), pytest.param(2000, 2, marks=pytest.mark.slow)]
@@ -62,7 +65,7 @@ def _check_sums(out: Path, counts: dict[str, Any], truths: list[faults.Truth]) -
     assert report["reasons"] == reasons == counts["reasons"]
     assert list(report["reasons"]) == [code for code in REASONS if code in reasons]
     assert report["read"] == report["kept"] + report["dropped"] == len(truths) == counts["read"]
-    assert set(reasons) == set(REASONS) - {"failed", "near_duplicate"}, "a reason never occurs"
+    assert set(reasons) == set(REASONS) - ELSEWHERE, "a reason never occurs"
     assert report["changed"]["new_id"] == 1
     lengths = report["lengths"]
     assert lengths["turns"]["n"] == lengths["characters"]["n"] == report["kept"]
@@ -257,6 +260,15 @@ def test_blocked_words_kept_are_counted(openchat: RunCli, tmp_path: Path) -> Non
     assert (counts["kept"], counts["dropped"], counts["blocked_kept"]) == (2, 0, 1)
     report = json.loads((tmp_path / "out" / "clean.report.json").read_text("utf-8"))
     assert (report["blocked_kept"], report["reasons"]) == ({"openai": 1}, {})
+
+
+def test_one_word_in_the_settings_file(openchat: RunCli, tmp_path: Path) -> None:
+    page(tmp_path / "in", "a", ("human", "who?"), ("gpt", "Zebra"))
+    page(tmp_path / "in", "b", ("human", "who?"), ("gpt", "OpenAI"))
+    (tmp_path / "openchat.toml").write_text('[data.clean]\nblocked_word = "zebra"\n')
+    ended = openchat("data", "clean", "in", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert [row["id"] for row in rows(tmp_path / "out" / "conversations.jsonl")] == ["b"]
 
 
 def test_an_id_is_given_once(openchat: RunCli, tmp_path: Path) -> None:
