@@ -13,7 +13,7 @@ REASONS = {
     "unreadable": "the file can't be opened, unpacked or read",
     "not_html": "the page is empty or holds no HTML",
     "not_utf8": "the bytes are not UTF-8",
-    "no_data": "the page has no `__NEXT_DATA__`",
+    "no_data": "the page has no __NEXT_DATA__",
     "bad_json": "the JSON is cut off or broken",
     "no_content": "the page or row holds no conversation",
     "unknown_shape": "the JSON is not a conversation in a known form",
@@ -24,7 +24,7 @@ REASONS = {
     "empty_answer": "an answer holds no text",
     "blocked_word": "a text says a blocked word",
     "duplicate": "an earlier conversation has the same roles and texts",
-    "near_duplicate": "an earlier conversation is as similar as `--near-dup` allows none to be",
+    "near_duplicate": "an earlier conversation is nearly the same (only with --near-dup)",
 }
 
 

@@ -89,11 +89,13 @@ def blocked(words: list[str] | None, file: Path | None) -> tuple[str, ...]:
 
 
 def counts_of(summary: CleanSummary) -> dict[str, object]:
+    from openchat_cli.data.ledger import by_reason
+
     return {
         "read": summary.read,
         "kept": summary.kept,
         "dropped": summary.dropped,
-        "reasons": dict(summary.reasons),
+        "reasons": by_reason(summary),
         "blocked_kept": summary.blocked_kept.total(),
     }
 
