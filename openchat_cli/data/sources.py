@@ -37,6 +37,7 @@ _BESIDE_EXPORT = {
 _OURS = (
     "dropped.jsonl",
     ".report.json",
+    ".report.html",
     ".dataset.json",
     ".train.json",
     ".eval.json",
@@ -148,10 +149,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _of_file(path: Path, source: str) -> Iterator[Item]:
     """A file of a folder, by its name."""
     name = path.name.lower()
-    if name.endswith(PAGES):
-        yield Item(source, "page", "page", path=str(path))
-    elif name.endswith(_OURS) or not name.endswith(DUMPS + ARCHIVES):
+    if name.endswith(_OURS) or not name.endswith(PAGES + DUMPS + ARCHIVES):
         yield Item(source, "", IGNORED)
+    elif name.endswith(PAGES):
+        yield Item(source, "page", "page", path=str(path))
     else:
         try:
             yield from _dump_or_archive(path, source)
