@@ -14,7 +14,7 @@ from openchat_cli.data.clean import clean
 from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.survey import EXAMPLES, Lengths
 from tests.conftest import RunCli
-from tests.data import faults
+from tests.data import faults, generator
 from tests.web.browser import CHROMIUM, Browser
 
 HOSTILE = (
@@ -100,6 +100,18 @@ def test_where_it_cannot_be_written(openchat: RunCli, tmp_path: Path) -> None:
     ended = openchat("data", "clean", "in", "out", "--report", "html")
     assert (ended.returncode, "already there" in ended.stderr) == (2, True)
     assert (tmp_path / "out" / "clean.report.html").read_text() == "mine"
+
+
+def test_the_page_is_not_taken_for_a_chat(openchat: RunCli, tmp_path: Path) -> None:
+    page = generator.page([("human", "hi"), ("gpt", "hello")])
+    (tmp_path / "0.html").write_bytes(page)
+    for options in (("--report", "html"), ("--force",)):
+        ended = openchat(
+            "data", "clean", "0.html" if options[0] == "--report" else ".", ".", *options
+        )
+        assert ended.returncode == 0, ended.stderr
+    report = json.loads((tmp_path / "clean.report.json").read_text("utf-8"))
+    assert (report["kept"], report["reasons"]) == (1, {})
 
 
 def test_without_the_extra_the_page_says_how_to_get_languages(tmp_path: Path) -> None:
