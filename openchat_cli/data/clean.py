@@ -10,12 +10,12 @@ from pathlib import Path
 from openchat_cli.core import jsonl
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.data import converters, near, sources, visible
+from openchat_cli.data import converters, near, sources
 from openchat_cli.data.ledger import CleanSummary, Ledger, report
 from openchat_cli.data.pool import Pool, cores
 from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.survey import Survey
-from openchat_cli.data.worker import Item, Rules, Verdict, work
+from openchat_cli.data.worker import Item, Verdict, rules_of, work
 
 CONVERSATIONS = "conversations.jsonl"
 DROPPED = "dropped.jsonl"
@@ -64,6 +64,9 @@ def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSumma
         from openchat_cli.data.clean_page import clean_page
 
         jsonl.write_text(settings.output / PAGE, clean_page(settings, summary))
+    elif report_path:
+        # Left over from an earlier run that --force replaces: it would tell of other conversations.
+        (settings.output / PAGE).unlink(missing_ok=True)
     return summary
 
 
@@ -82,12 +85,7 @@ def _places(output: Path) -> tuple[Path, Path | None, Path | None]:
 
 def _verdicts(settings: CleanSettings, summary: CleanSummary) -> Generator[Verdict, None, None]:
     """The verdict on each candidate, in their order."""
-    rules = Rules(
-        settings.converter,
-        tuple(filter(None, map(visible.folded, settings.blocked_words))),
-        settings.keep_blocked,
-        near=settings.near_dup is not None,
-    )
+    rules = rules_of(settings)
     batches = sources.batches(
         _counted(sources.items(settings.input, without=set(summary.outputs)), summary)
     )

@@ -18,7 +18,7 @@ from openchat_cli.core import jsonl
 from openchat_cli.core.records import Conversation, Message
 from openchat_cli.data import converters, models, near, noise, pages, rules, shapes, visible
 from openchat_cli.data.candidates import Candidate, RejectError
-from openchat_cli.data.settings import Converter
+from openchat_cli.data.settings import CleanSettings, Converter
 
 EXCERPT = 300  # characters of a dropped conversation that its verdict carries
 LARGEST_PAGE = 1 << 28  # bytes; a page is held in memory whole, several times over
@@ -69,6 +69,13 @@ class Rules(NamedTuple):
     blocked: tuple[str, ...]
     keep_blocked: bool = False
     near: bool = False
+
+
+def rules_of(settings: CleanSettings) -> Rules:
+    """The part of the settings that a worker must know."""
+    words = tuple(filter(None, map(visible.folded, settings.blocked_words)))
+    near_too = settings.near_dup is not None
+    return Rules(settings.converter, words, settings.keep_blocked, near=near_too)
 
 
 def work(settings: Rules, items: Sequence[Item]) -> list[Verdict]:

@@ -112,6 +112,8 @@ def test_the_page_is_not_taken_for_a_chat(openchat: RunCli, tmp_path: Path) -> N
         assert ended.returncode == 0, ended.stderr
     report = json.loads((tmp_path / "clean.report.json").read_text("utf-8"))
     assert (report["kept"], report["reasons"]) == (1, {})
+    # The second run replaced the first, whose page would tell of other conversations.
+    assert not (tmp_path / "clean.report.html").exists()
 
 
 def test_without_the_extra_the_page_says_how_to_get_languages(tmp_path: Path) -> None:

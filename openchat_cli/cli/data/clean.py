@@ -128,6 +128,7 @@ def _remarks(summary: CleanSummary) -> list[str]:
     notes = summary.notes
     counted = (
         (summary.ignored, "files that hold no chats were passed by"),
+        (len(summary.near), "near duplicates: clean.report.json has the pairs"),
         (summary.blocked_kept.total(), "of the kept ones say a blocked word"),
         (notes["leading_gpt"], "of the kept ones lost a first turn by gpt"),
         (notes["trailing_human"], "of the kept ones lost a last turn by human"),
