@@ -175,6 +175,7 @@ def test_a_converter_that_fails_fails_one_conversation() -> None:
         ("[x](https://openai.com 'OpenAI')", "markdown", False),
         ("![a](https://openai.com/a_(b).png)", "markdown", False),
         ("[x][1]\n\n[1]: https://openai.com", "markdown", False),
+        ("[1]: see openai for more", "markdown", True),
         ('<img src="openai.png"> no', "markdown", False),
         ("open_ai and open ai", "markdown", False),
         ("``` a` [x](https://openai.com)", "markdown", False),
