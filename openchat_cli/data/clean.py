@@ -14,7 +14,7 @@ from openchat_cli.data import converters, near, sources
 from openchat_cli.data.ledger import CleanSummary, Ledger, report
 from openchat_cli.data.pool import Pool, cores
 from openchat_cli.data.settings import CleanSettings
-from openchat_cli.data.survey import Survey
+from openchat_cli.data.overview import Overview
 from openchat_cli.data.worker import Item, Verdict, rules_of, work
 
 CONVERSATIONS = "conversations.jsonl"
@@ -40,7 +40,7 @@ def clean(settings: CleanSettings, *, progress: Progress = SILENT) -> CleanSumma
     page = settings.report == "html"
     if page and settings.output == jsonl.STDIO:
         raise UsageError("--report html needs a folder to write to", "give OUT a folder's name")
-    summary = CleanSummary(survey=Survey(sampling=page))
+    summary = CleanSummary(overview=Overview(sampling=page))
     kept_path, dropped_path, report_path = _places(settings.output)
     summary.outputs = outputs_of(settings.output, page=page)
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from openchat_cli.core.errors import MissingExtraError
 from openchat_cli.data.candidates import REASONS
 from openchat_cli.data.ledger import CleanSummary, by_reason
 from openchat_cli.data.settings import CleanSettings
-from openchat_cli.data.survey import SAMPLED, Example, Lengths, Survey
+from openchat_cli.data.overview import SAMPLED, Example, Lengths, Overview
 from openchat_cli.web import charts
 from openchat_cli.web.html import Html, join, tag
 from openchat_cli.web.shell import asset, page
@@ -42,10 +42,10 @@ def clean_page(settings: CleanSettings, summary: CleanSummary) -> Html:
                 "main",
                 _part("totals", _totals(summary)),
                 _part("reasons", *_reasons(settings, summary)),
-                _part("lengths", *_lengths(summary.survey)),
-                _part("languages", *_languages(summary.survey)),
+                _part("lengths", *_lengths(summary.overview)),
+                _part("languages", *_languages(summary.overview)),
                 _part("models", *_models(summary)),
-                _part("sources", *_sources(summary.survey)),
+                _part("sources", *_sources(summary.overview)),
             ),
         ]
     )
@@ -123,7 +123,7 @@ def _reasons(settings: CleanSettings, summary: CleanSummary) -> list[Html]:
     caption = "Reasons, in the order in which the rules are looked at"
     every = table(caption, ["Reason", "Meaning", "Conversations"], rows)
     parts = [bars, every, *_near(summary), *_words(settings, summary)]
-    examples = [_examples(code, counts[code], summary.survey.examples[code]) for code in counts]
+    examples = [_examples(code, counts[code], summary.overview.examples[code]) for code in counts]
     return [*parts, tag("h3", "Examples"), *examples]
 
 
@@ -172,12 +172,12 @@ def _example(example: Example) -> Html:
 # --- what was kept ---
 
 
-def _lengths(survey: Survey) -> list[Html]:
+def _lengths(overview: Overview) -> list[Html]:
     return [
-        *_histogram("Messages in each conversation", survey.turns),
-        *_histogram("Characters in each conversation", survey.characters),
-        *_histogram("Characters in each human message", survey.questions),
-        *_histogram("Characters in each answer by gpt", survey.answers),
+        *_histogram("Messages in each conversation", overview.turns),
+        *_histogram("Characters in each conversation", overview.characters),
+        *_histogram("Characters in each human message", overview.questions),
+        *_histogram("Characters in each answer by gpt", overview.answers),
     ]
 
 
@@ -208,16 +208,16 @@ def _short(value: int) -> str:
     return str(value)
 
 
-def _languages(survey: Survey) -> list[Html]:
+def _languages(overview: Overview) -> list[Html]:
     try:
-        found = survey.languages()
+        found = overview.languages()
     except MissingExtraError as error:
         return [tag("p", f"{error.message}. {error.hint}")]
     sampled = found.total()
-    if sampled == survey.turns.n:
+    if sampled == overview.turns.n:
         lead = f"Of all {sampled:,} kept conversations."
     else:
-        lead = f"Of {sampled:,} of the {survey.turns.n:,} kept conversations, at most {SAMPLED:,}."
+        lead = f"Of {sampled:,} of the {overview.turns.n:,} kept conversations, at most {SAMPLED:,}."
     return [
         tag("p", lead + " What mixes languages counts as the one it begins with.", class_="muted"),
         *_counted("Languages, by ISO 639-1 code", "Language", found.most_common()),
@@ -244,21 +244,21 @@ def _counted(title: str, head: str, counts: Sequence[tuple[str, int]]) -> list[H
     return [chart, _folded("As a table", table(title, [head, "Conversations"], rows))]
 
 
-def _sources(survey: Survey) -> list[Html]:
-    names = survey.kept_from + survey.dropped_from
+def _sources(overview: Overview) -> list[Html]:
+    names = overview.kept_from + overview.dropped_from
     shown = names.most_common(_SHOWN)
     rows = [
         [
             name,
             number(f"{count:,}"),
-            number(f"{survey.kept_from[name]:,}"),
-            number(f"{survey.dropped_from[name]:,}"),
+            number(f"{overview.kept_from[name]:,}"),
+            number(f"{overview.dropped_from[name]:,}"),
         ]
         for name, count in shown
     ]
     caption = f"Dumps by file, pages by folder ({_of(len(shown), len(names))})"
     stacks = [
-        charts.Stack(name, (survey.kept_from[name], survey.dropped_from[name])) for name, _ in shown
+        charts.Stack(name, (overview.kept_from[name], overview.dropped_from[name])) for name, _ in shown
     ]
     chart = charts.stacked(
         stacks, kinds=_KEPT_OR_NOT, title="Sources", description="Kept and dropped of each source."

@@ -15,7 +15,7 @@ from openchat_cli.data import models
 from openchat_cli.data.candidates import REASONS
 from openchat_cli.data.near import Index
 from openchat_cli.data.settings import CleanSettings
-from openchat_cli.data.survey import Survey
+from openchat_cli.data.overview import Overview
 from openchat_cli.data.worker import Verdict
 
 # What is done to conversations that are kept, in the words of the rules' notes.
@@ -45,7 +45,7 @@ class CleanSummary:
     blocked_dropped: Counter[str] = field(default_factory=Counter)  # by word
     blocked_kept: Counter[str] = field(default_factory=Counter)
     near: list[NearPair] = field(default_factory=list)
-    survey: Survey = field(default_factory=Survey)
+    overview: Overview = field(default_factory=Overview)
     outputs: tuple[Path, ...] = ()
 
     @property
@@ -110,7 +110,7 @@ class Ledger:
             self._summary.models[models.plain(verdict.model)] += 1
         if verdict.blocked is not None:
             self._summary.blocked_kept[verdict.blocked] += 1
-        self._summary.survey.kept(verdict)
+        self._summary.overview.kept(verdict)
 
     def _with_own_id(self, verdict: Verdict) -> Verdict:
         """The same; where another conversation has its id, with the hash of its content as id."""
@@ -131,7 +131,7 @@ class Ledger:
         row = Dropped(
             verdict.id, verdict.source, verdict.where, reason, kept_id, detail or verdict.detail
         )
-        self._summary.survey.dropped(row, verdict)
+        self._summary.overview.dropped(row, verdict)
         if self._dropped is not None:
             self._dropped.write(jsonl.dumps(row.to_row()).encode() + b"\n")
 
@@ -141,7 +141,7 @@ def report(settings: CleanSettings, summary: CleanSummary) -> dict[str, Any]:
     near = None
     if settings.near_dup is not None:
         near = {"threshold": settings.near_dup, "pairs": [pair._asdict() for pair in summary.near]}
-    survey = summary.survey
+    overview = summary.overview
     return {
         "kind": "clean_report",
         "version": 1,
@@ -156,10 +156,10 @@ def report(settings: CleanSettings, summary: CleanSummary) -> dict[str, Any]:
         "models_missing": summary.notes["no_model"],
         "models_not_credible": summary.notes["odd_model"],
         "lengths": {
-            "turns": survey.turns.to_json(),
-            "characters": survey.characters.to_json(),
-            "question_characters": survey.questions.to_json(),
-            "answer_characters": survey.answers.to_json(),
+            "turns": overview.turns.to_json(),
+            "characters": overview.characters.to_json(),
+            "question_characters": overview.questions.to_json(),
+            "answer_characters": overview.answers.to_json(),
         },
         "near_duplicates": near,
         "converter": settings.converter,

@@ -12,7 +12,7 @@ import pytest
 
 from openchat_cli.data.clean import clean
 from openchat_cli.data.settings import CleanSettings
-from openchat_cli.data.survey import EXAMPLES, Lengths
+from openchat_cli.data.overview import EXAMPLES, Lengths
 from tests.conftest import RunCli
 from tests.data import faults, generator
 from tests.web.browser import CHROMIUM, Browser

@@ -86,7 +86,7 @@ class Example(NamedTuple):
 
 
 @dataclass
-class Survey:
+class Overview:
     """Lengths, examples, sources and a sample; `sampling` False leaves the sample out."""
 
     sampling: bool = False
