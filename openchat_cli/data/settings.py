@@ -8,6 +8,7 @@ from typing import Literal
 
 Converter = Literal["exact", "html2text"]
 Compat = Literal["own", "reference"]
+Executor = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class CleanSettings:
     """`data clean`: raw chats to conversations.
 
     `output` is a folder, or `-` for the conversations alone on stdout; `workers` None is all cores.
+    `ray_address` is a running cluster, None for a local one of the run's own.
     """
 
     input: Path
@@ -23,6 +25,8 @@ class CleanSettings:
     converter: Converter = "exact"
     blocked_words: tuple[str, ...] = ("openai",)
     force: bool = False
+    executor: Executor = "local"
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)

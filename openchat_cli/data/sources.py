@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,9 +43,6 @@ _OURS = (
     ".text.json",
 )
 
-_BATCH_ITEMS = 64
-_BATCH_BYTES = 4 << 20
-
 
 def items(path: Path, *, without: Set[Path] = frozenset()) -> Iterator[Item]:
     """The candidates of a folder, an archive, a dump, a page, or stdin (`-`).
@@ -75,29 +72,6 @@ def pages_in(path: Path) -> int | None:
             return None
         count += name.endswith(PAGES)
     return count
-
-
-def batches(source: Iterable[Item]) -> Iterator[list[Item]]:
-    """The same in lists of work worth sending."""
-    batch: list[Item] = []
-    size = 0
-    for item in source:
-        batch.append(item)
-        size += _size(item)
-        if len(batch) >= _BATCH_ITEMS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _size(item: Item) -> int:
-    if item.data is not None:
-        return len(item.data)
-    try:
-        return Path(item.path).stat().st_size if item.path else 0
-    except OSError:
-        return 0
 
 
 def _folder(root: Path, without: Set[Path]) -> Iterator[Item]:
@@ -222,15 +196,3 @@ class _Joined:
             return self._rest.read(size)
         found, self._head = self._head[:size], self._head[size:]
         return found
-
-
-def peeked(source: Iterator[list[Item]], most: int) -> tuple[list[list[Item]], bool]:
-    """The first batches up to that many items, and whether they are all there are."""
-    first: list[list[Item]] = []
-    count = 0
-    for batch in source:
-        first.append(batch)
-        count += len(batch)
-        if count >= most:
-            return first, False
-    return first, True

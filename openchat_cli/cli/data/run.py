@@ -19,14 +19,17 @@ from openchat_cli.cli.data.options import (
     CompatOption,
     ContextOption,
     ConverterOption,
+    ExecutorOption,
     FolderArgument,
     ModelOption,
     ModelPathOption,
     RatioOption,
+    RayAddressOption,
     SeedOption,
     WordOption,
     WordsOption,
     WorkersOption,
+    ray_address,
 )
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag, StrictFlag
 from openchat_cli.cli.terminal import Terminal
@@ -48,6 +51,8 @@ def run(
     converter: ConverterOption = CleanSettings.converter,
     blocked_word: WordOption = None,
     blocked_words: WordsOption = None,
+    executor: ExecutorOption = CleanSettings.executor,
+    ray_address_: RayAddressOption = CleanSettings.ray_address,
     eval_ratio: RatioOption = ConvertSettings.eval_ratio,
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
@@ -64,7 +69,17 @@ def run(
     openchat data run chats.zip out/ --model any --model-type openchat
     """
     words = blocked(blocked_word, blocked_words)
-    settings = CleanSettings(input_, output, workers, converter, words, force)
+    address = ray_address(executor, ray_address_)
+    settings = CleanSettings(
+        input_,
+        output,
+        workers,
+        converter,
+        words,
+        force,
+        executor=executor,
+        ray_address=address,
+    )
     base = ConvertSettings(
         output,
         output,
