@@ -111,6 +111,16 @@ def _candidate(item: Item) -> Candidate:
     return shapes.from_json(pages.parse_json(data))
 
 
+def loaded(item: Item) -> Item:
+    """The same item with the bytes of its file, for a worker that can't see the file."""
+    if item.data is not None or item.problem is not None:
+        return item
+    try:
+        return item._replace(data=_read(item.path), path="")
+    except RejectError as error:
+        return item._replace(path="", problem=(error.reason, error.detail))
+
+
 def _read(path: str) -> bytes:
     try:
         with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
