@@ -26,6 +26,7 @@ from openchat_cli.data.executors import DiedError, Promise, survived
 from openchat_cli.data.worker import READY, Item, Rules, Verdict
 
 _AHEAD = 3  # batches under way or waiting for each child
+_STARTS = 3  # of one child, before there is no hope
 _BROKEN = (EOFError, OSError, ValueError, pickle.UnpicklingError)
 
 
@@ -89,32 +90,33 @@ class Pool:
         except _BROKEN:
             code = self._dismiss(child)
             if not self._closed:
-                self._progress.warn(f"a worker process died ({_cause(code)}); going on without it")
+                cause = _cause(code)
+                self._progress.warn(f"a worker process died ({cause}); the work is done again")
             late = hasattr(signal, "SIGPROF") and code == -signal.SIGPROF
             raise DiedError(surely=late) from None
 
     def _child(self) -> _Child:
         """The child of this thread, ready for work."""
-        child: _Child | None = getattr(self._own, "child", None)
-        if child is not None:
-            return child
-        with self._lock:
-            if self._closed:
-                raise OpenChatError("the workers were told to end")
-            child = _Child()
-            self._children.add(child)
-        try:
-            child.send(self._settings)
-            if child.receive() != READY:
-                raise ValueError
-        except _BROKEN:
-            cause = _cause(self._dismiss(child))
-            raise OpenChatError(
-                f"a worker process can't be started ({cause})",
-                "is there memory for it? fewer --workers need less",
-            ) from None
-        self._own.child = child
-        return child
+        code = 0
+        for _ in range(_STARTS):
+            child: _Child | None = getattr(self._own, "child", None)
+            if child is not None:
+                return child
+            with self._lock:
+                if self._closed:
+                    raise OpenChatError("the workers were told to end")
+                child = self._own.child = _Child()
+                self._children.add(child)
+            try:
+                child.send(self._settings)
+                if child.receive() == READY:
+                    return child
+            except _BROKEN:
+                code = self._dismiss(child)
+        raise OpenChatError(
+            f"a worker process can't be started ({_cause(code)})",
+            "is there memory for it? fewer --workers need less",
+        )
 
     def _dismiss(self, child: _Child) -> int:
         """Give up a child; its exit code."""

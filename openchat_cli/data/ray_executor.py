@@ -7,6 +7,7 @@ lost. Order, bounds and what is finished stay with shards.py, so the bytes are t
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import secrets
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -60,19 +61,19 @@ class RayExecutor:
         self._address, self._workers = address, workers
         self._settings, self._progress = settings, progress
         self._warden: _Warden | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            processors = self._connect() if self._address else self._begin_local()
-        except BaseException:
-            self._end()
-            raise
-        finally:
-            # ray.init puts its own handler in the place of the command line's.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        with self._stack as stack:
+            stack.enter_context(contextlib.redirect_stdout(_RowsOnly(sys.stdout)))
+            if self._address is None:
+                self._warden = stack.enter_context(_Warden())
+            stack.callback(_shutdown)
+            with _own_sigterm():
+                processors = self._connect() if self._address else self._begin_local()
+            self._stack = stack.pop_all()
         import ray
 
         self.ahead = processors * _AHEAD
@@ -86,7 +87,7 @@ class RayExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end()
+        self._stack.close()
 
     def submit(self, batch: Sequence[Item]) -> Promise:
         """Begin a batch on whichever processor is free."""
@@ -115,7 +116,9 @@ class RayExecutor:
             exceptions.NodeDiedError,
             exceptions.ObjectLostError,
         ) as error:
-            self._progress.warn(f"Ray lost a worker ({type(error).__name__}); going on without it")
+            self._progress.warn(
+                f"Ray lost a worker ({type(error).__name__}); the work is done again"
+            )
             raise DiedError(surely=True) from None  # Ray has tried it again by then
         except exceptions.RayError as error:
             raise OpenChatError(f"Ray: {_last_line(error)}") from None
@@ -124,19 +127,19 @@ class RayExecutor:
         return found
 
     def _begin_local(self) -> int:
-        self._warden = _Warden()
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        assert self._warden is not None
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         processors = self._workers or cores()
-        _init(
-            address="local",
-            num_cpus=processors,
-            include_dashboard=False,
-            object_store_memory=_OBJECTS,
-            runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(self._warden.folder),
-        )
+        # Inherited by the workers; as a runtime_env it would cost seconds at their start.
+        with _environment("PYTHONPATH", import_path()):
+            _init(
+                address="local",
+                num_cpus=processors,
+                include_dashboard=False,
+                object_store_memory=_OBJECTS,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(self._warden.folder),
+            )
         return processors
 
     def _connect(self) -> int:
@@ -148,12 +151,45 @@ class RayExecutor:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray is half typed
         return self._workers or int(resources.get("CPU", 1))
 
-    def _end(self) -> None:
-        import ray
 
-        ray.shutdown()
-        if self._warden is not None:
-            self._warden.close()
+class _RowsOnly(io.TextIOBase):
+    """Stdout for bytes alone: Ray prints of processes that it lost, in the midst of the rows."""
+
+    def __init__(self, stdout: Any) -> None:
+        self.buffer = getattr(stdout, "buffer", None)
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of the command line, which ray.init puts its own in the place of."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _shutdown() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _init(**options: Any) -> None:
@@ -217,7 +253,15 @@ class _Warden:
             start_new_session=True,
         )
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
