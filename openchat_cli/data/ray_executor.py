@@ -66,19 +66,20 @@ class RayExecutor:
     def __enter__(self) -> Self:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        processors = 0
         with self._stack as stack:
             stack.enter_context(contextlib.redirect_stdout(_RowsOnly(sys.stdout)))
             if self._address is None:
                 self._warden = stack.enter_context(_Warden())
-            stack.callback(_shutdown)
-            with _own_sigterm():
-                processors = self._connect() if self._address else self._begin_local()
-            self._stack = stack.pop_all()
-        import ray
+            with _signals_later():
+                import ray
 
-        self.ahead = processors * _AHEAD
-        remote = ray.remote(num_cpus=1, max_retries=_TASK_RETRIES)(_task)
-        self._task = partial(remote.remote, shards.program(), ray.put(self._settings))
+                stack.callback(ray.shutdown)
+                processors = self._connect() if self._address else self._begin_local()
+            self.ahead = processors * _AHEAD
+            remote = ray.remote(num_cpus=1, max_retries=_TASK_RETRIES)(_task)
+            self._task = partial(remote.remote, shards.program(), ray.put(self._settings))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -163,20 +164,29 @@ class _RowsOnly(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep the handler of the command line, which ray.init puts its own in the place of."""
-    before = signal.getsignal(signal.SIGTERM)
+def _signals_later() -> Iterator[None]:
+    """Let Ray's start run to its end, then do what an interrupt in the midst of it asked for.
+
+    Raised in there it may be lost in a package's fork hook, and ray.init leaves a SIGTERM handler
+    of its own behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
+    except SystemExit:
+        came.append(signal.SIGTERM)  # by Ray's handler
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _shutdown() -> None:
-    import ray
-
-    ray.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager
