@@ -147,7 +147,10 @@ def _model_hint(wanted: Sequence[str], found: Counter[str]) -> str:
         near = difflib.get_close_matches(text.strip().casefold(), names, n=1)
         if near:
             return f"did you mean --model '{names[near[0]]}'? all of them: --model any"
-    return "name one of them with --model, or take all with --model any"
+    name = "name one of them with --model"
+    if NO_LABEL in found:
+        name += f" ({patterns.NONE} for {NO_LABEL})"
+    return f"{name}, or take all with --model any"
 
 
 def _report(settings: FilterSettings, summary: FilterSummary) -> dict[str, object]:

@@ -87,6 +87,8 @@ class Condition:
             near = difflib.get_close_matches(name, self.names, n=1)
             there = f"did you mean '{near[0]}'?" if near else f"there are {_listed(self.names)}"
             return f"--where '{self.text}': no row that was looked at has a '{name}'; {there}"
+        if not self.seen and name == "language" and self.test is not None:
+            return f"--where '{self.text}': no row has a language yet; --lang any fills it in"
         if self.seen and self.test is not None and not self.compared:
             return f"--where '{self.text}': no '{name}' could be compared with that value"
         return None
@@ -108,9 +110,10 @@ def parse(text: str) -> Condition:
             f"{option}: an operator was expected at character {(place.end() if place else 0) + 1}"
         )
         raise UsageError(message, f"write FIELD OP VALUE, OP one of {_OPERATORS}")
-    path = tuple(shape[1].strip().split("."))
+    path = tuple(part.strip() for part in shape[1].split("."))
     if not all(path):
-        message = f"{option}: a field was expected at character 1"
+        place = len(".".join(shape[1].split(".")[: path.index("")])) + 1
+        message = f"{option}: a field was expected at character {place}"
         raise UsageError(message, "such as source, weight, turns or messages.0.content")
     sign, value = shape[2], shape[3].strip()
     begins = len(text) - len(shape[3].lstrip())
