@@ -25,6 +25,7 @@ from openchat_cli.data.patterns import compile_pattern
 _Test = Callable[[Any], bool | None]
 
 _SHAPE = re.compile(r"(?s)([^=!<>~]*)(==|=|!=|!~|<=|>=|<|>|~)(.*)")
+_PLACE = re.compile(r"\[(-?\d+)\]")  # messages[0], for those who write it so
 _OPERATORS = "= != < <= > >= ~ !~"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -105,16 +106,15 @@ def parse(text: str) -> Condition:
     option = f"--where '{text}'"
     shape = _SHAPE.fullmatch(text)
     if shape is None:
-        place = re.match("[^=!<>~]*", text)
-        message = (
-            f"{option}: an operator was expected at character {(place.end() if place else 0) + 1}"
-        )
+        place = len(re.split("[=!<>~]", text, maxsplit=1)[0]) + 1
+        message = f"{option}: an operator was expected at character {place}"
         raise UsageError(message, f"write FIELD OP VALUE, OP one of {_OPERATORS}")
-    path = tuple(part.strip() for part in shape[1].split("."))
-    if not all(path):
-        place = len(".".join(shape[1].split(".")[: path.index("")])) + 1
-        message = f"{option}: a field was expected at character {place}"
+    parts = shape[1].split(".")
+    if not all(part.strip() for part in parts):
+        empty = next(k for k, part in enumerate(parts) if not part.strip())
+        message = f"{option}: a field was expected at character {len('.'.join(parts[:empty])) + 1}"
         raise UsageError(message, "such as source, weight, turns or messages.0.content")
+    path = tuple(part.strip() for part in _PLACE.sub(r".\1", shape[1]).split("."))
     sign, value = shape[2], shape[3].strip()
     begins = len(text) - len(shape[3].lstrip())
     return Condition(text, path, sign.startswith("!"), _test(option, path, sign, value, begins))

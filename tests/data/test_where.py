@@ -108,6 +108,7 @@ def entry(**fields: Any) -> Entry:
         ("messages.0.role=system", True),
         ("messages.-1.content~TODO$", True),
         ("messages.-1.role!=user", True),
+        ("messages[-1].role=assistant", True),
         ("messages.1.content~GRÖSSER", False),
         ("messages.1.content~(?i)GRÖ", True),
         ("messages.content~日本", True),
