@@ -159,7 +159,7 @@ class Conversation(_Record):
         weight = _number(row, "weight", 1.0)
         return cls(
             id=_text(row, "id"),
-            source=_text(row, "source", ""),
+            source=_optional_text(row, "source") or "",
             messages=tuple(_message(index, entry) for index, entry in enumerate(entries)),
             model=_optional_text(row, "model"),
             language=_optional_text(row, "language"),
