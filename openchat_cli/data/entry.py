@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import InputError
 from openchat_cli.core.records import Conversation, Row
 from openchat_cli.data import models
 
@@ -41,10 +41,7 @@ class Entry:
         return None if self.conversation.model is None else models.plain(self.conversation.model)
 
     def encoded(self) -> bytes:
-        """The line to write: as it came, unless it had another shape or its language is new.
-
-        Raises InputError where the row holds a number that JSON does not have.
-        """
+        """The line to write: as it came, unless it had another shape or its language is new."""
         own = self.row.get("kind") == Conversation.kind
         row = self.row if own else self._in_our_shape()
         if self.language != self.conversation.language:
@@ -53,9 +50,8 @@ class Entry:
             return self.line.strip() + b"\n"
         try:
             return jsonl.dumps(row).encode() + b"\n"
-        except ValueError:
-            name = self.conversation.id
-            raise InputError(f"conversation {name}: holds NaN or Infinity, not JSON") from None
+        except ValueError:  # NaN, which is no JSON: other fields stay as they came, this one too
+            return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
     def _in_our_shape(self) -> dict[str, Any]:
         """The row as one of ours, its other fields after those."""

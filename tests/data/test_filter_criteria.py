@@ -13,8 +13,11 @@ from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 from openchat_cli.data.filter import FilterSummary, filter_rows
 from openchat_cli.data.settings import FilterSettings
 from tests.conftest import RunCli
+from tests.data import test_convert
 
 Row = dict[str, Any]
+
+tokenizer_folder = test_convert.model  # the fixture
 
 
 def row(name: str, *texts: str, **fields: Any) -> Row:
@@ -326,3 +329,40 @@ def test_the_table_tells_what_the_report_tells(openchat: RunCli, tmp_path: Path)
     assert in_place.returncode == 0
     published = openchat("data", "filter", "out", "again", "--json")
     assert json.loads(published.stdout)["counts"]["kept"] == 1
+
+
+def test_odd_rows_pass(openchat: RunCli, tmp_path: Path) -> None:
+    nulls = {"source": None, "language": None, "condition": None, "weight": None}
+    rows = [row("a", model=None, **nulls), row("b\ud800", model="G\udfff", x=float("nan"))]
+    source = write(tmp_path / "rows.jsonl", *rows)
+    ended = openchat("data", "filter", source, "out", "--model", "any", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"]["models"] == {"(none)": 1, "G\udfff": 1}
+    assert (tmp_path / "out" / "filtered.jsonl").read_bytes() == source.read_bytes()
+    report = json.loads((tmp_path / "out" / "filter.report.json").read_text("utf-8"))
+    assert report["models"]["G\udfff"] == 1
+    assert kept(source, model=("any",), sample="2") == ["a", "b\ud800"]
+
+
+def test_data_run_takes_the_same_criteria(
+    openchat: RunCli, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    rows = []
+    for k in range(12):
+        turns = [{"from": "human", "value": f"hi {k}"}, {"from": "gpt", "value": "hello"}]
+        label = "o1" if k % 2 else "gpt-4-turbo"
+        rows.append({"id": str(k), "model": label, "conversations": turns * (1 + k % 3)})
+    write(tmp_path / "dump.jsonl", *rows)
+    command = ["data", "run", "dump.jsonl", "out", "--model-path", tokenizer_folder]
+    command += ["--model-type", "opencoder"]
+    wrong = openchat(*command, "--where", "weight>=x")
+    assert (wrong.returncode, "weight is a number" in wrong.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+    ended = openchat(
+        *command, "--model", "gpt-4*", "--max-turns", "4", "--where", "id!=0", "--json"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"]["filtered"] == 3
+    assert "dropped by max-turns" in ended.stderr
+    lines = (tmp_path / "out" / "filtered.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["4", "6", "10"]
