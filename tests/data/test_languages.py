@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -130,6 +132,21 @@ def test_filtering_by_language(tmp_path: Path) -> None:
     assert lines[3:] == [json.dumps(one).encode() + b"\n" for one in rows[3:]]
     (tmp_path / "again.jsonl").write_bytes(b"".join(lines))
     assert filtered(tmp_path / "again.jsonl", lang=("any",))[1] == lines
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['py3langid'] = None\n"
+    code += "from openchat_cli.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    source = write(tmp_path / "rows.jsonl", row("a"))
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, "data", "filter", str(source), "-", *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    refused = run("--lang", "en")
+    assert refused.returncode == 2
+    assert "telling languages apart needs the 'data' extra" in refused.stderr
+    assert run().stdout.count("\n") == 1  # nothing else needs it
 
 
 def test_no_row_in_the_language(openchat: RunCli, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def filter_(
 
     \b
     openchat data filter out/ out/ --model GPT-4
-    openchat data clean pages/ - | openchat data filter - out/ --model 'gpt-4*' --lang en,de
+    openchat data clean pages/ - | openchat data filter - out/ --lang en,de
     """
     settings = FilterSettings(
         input_,

@@ -11,6 +11,7 @@ ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
+        metavar="LABEL",
         help="The label of the model that answered, in full; gpt-4* begins so, re:4o|turbo "
         "contains a match, none is no label, any is all. May be repeated. "
         "When absent: GPT-4, or any with --ids.",
