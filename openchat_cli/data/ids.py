@@ -54,6 +54,8 @@ def _of_line(where: str, line: str) -> str:
     try:
         return _id(where, json.loads(line))
     except (ValueError, RecursionError):
+        if line[0] == '"':
+            return line  # an id that begins with a quotation mark
         raise InputError(f"{where}: neither an id nor a JSON row", _HINT) from None
 
 

@@ -320,7 +320,7 @@ def test_the_table_tells_what_the_report_tells(openchat: RunCli, tmp_path: Path)
     write(tmp_path / "rows.jsonl", row("a"), row("b", model=None), row("c", weight=0.2))
     ended = openchat("data", "filter", "rows.jsonl", "out", "--where", "weight > 0.5")
     assert ended.returncode == 0
-    for line in ("dropped by model │ 1", "dropped by where weight > 0.5 │ 1", "read │ 3"):
+    for line in ("model │ 1 │ GPT-4", "where weight > 0.5 │ 1", "read │ 3"):
         assert line in " ".join(ended.stderr.split()), ended.stderr
     assert "models looked at: GPT-4 2, (none) 1" in ended.stderr
     refused = openchat("data", "filter", "rows.jsonl", "out")
@@ -363,6 +363,6 @@ def test_data_run_takes_the_same_criteria(
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["counts"]["filtered"] == 3
-    assert "dropped by max-turns" in ended.stderr
+    assert "max-turns │ 2 │ 4" in " ".join(ended.stderr.split())
     lines = (tmp_path / "out" / "filtered.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["4", "6", "10"]

@@ -74,7 +74,7 @@ def filter_(
         from openchat_cli.data.filter import filter_rows
 
         summary = filter_rows(settings, progress=terminal.progress)
-        tell_filtered(terminal, summary)
+        tell_filtered(terminal, settings, summary)
         command = ["openchat", "data", "convert", str(output), str(output), "--model-path", "MODEL"]
         terminal.done(
             outputs=() if to_stdout else summary.outputs,
@@ -93,11 +93,16 @@ def filter_counts(summary: FilterSummary) -> dict[str, object]:
     }
 
 
-def tell_filtered(terminal: Terminal, summary: FilterSummary) -> None:
+def tell_filtered(terminal: Terminal, settings: FilterSettings, summary: FilterSummary) -> None:
     """The table of what each criterion dropped, and which models and languages there are."""
-    rows = [(f"dropped by {name}", count) for name, count in summary.dropped.items()]
-    ends = [("kept", summary.kept), ("read", summary.read)]
-    terminal.table("filtered", ("verdict", "count"), [*rows, *ends])
+    from openchat_cli.data.criteria import models_of
+
+    asked = {"model": " or ".join(models_of(settings)), "lang": " or ".join(settings.lang)}
+    for name in ("min_turns", "max_turns", "min_chars", "max_chars", "ids", "sample"):
+        asked[name.replace("_", "-")] = str(getattr(settings, name))
+    rows = [(name, count, asked.get(name, "")) for name, count in summary.dropped.items()]
+    ends = [("kept", summary.kept, ""), ("read", summary.read, "kept and dropped together")]
+    terminal.table("filtered", ("dropped by", "count", "asked for"), [*rows, *ends])
     for what, found in (("models", summary.models), ("languages", summary.languages)):
         if found:
             shown = ", ".join(f"{name} {count}" for name, count in found.most_common(12))

@@ -124,7 +124,7 @@ def run(
             kept,
             targets,
             cleaned=lambda found: tell_cleaned(terminal, settings, found, strict=strict),
-            filtered=lambda found: tell_filtered(terminal, found),
+            filtered=lambda found: tell_filtered(terminal, kept, found),
             progress=terminal.progress,
         )
         for converted in summary.convert:
