@@ -27,6 +27,7 @@ from tests.data.processes import (
     started_with,
     until,
 )
+from tests.data.test_convert import model as model  # a tokeniser of single bytes
 
 
 @pytest.fixture
@@ -239,3 +240,21 @@ def test_a_shard_file_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(xxhash.xxh3_128_digest(data) + data)
     assert Store(tmp_path).get("key") is None
     assert not (tmp_path / "evil").exists()
+
+
+def test_all_steps_killed_and_continued(
+    openchat: RunCli,
+    chats: Path,
+    tmp_path: Path,
+    model: Path,
+) -> None:
+    """`data run` keeps the shards until its last step, and goes on without --force."""
+    line = ("data", "run", chats, "out", "--model-type", "opencoder", "--model-path", model)
+    env = started_with(tmp_path / "s", KILL_AT.format(name="filtered.jsonl", before=False))
+    assert openchat(*line, "--model", "any", env=env).returncode == -signal.SIGKILL
+    ended = openchat(*line, "--model", "any", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"]["reused"] == 9
+    assert "opencoder.train.json" in outputs(tmp_path / "out")
+    assert not [name for name in outputs(tmp_path / "out") if ".clean/" in name]
+    assert openchat(*line, "--model", "any").returncode == 2
