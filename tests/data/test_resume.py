@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from openchat_cli.data.clean import clean
+from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.shards import Store
 from openchat_cli.data.worker import Verdict
 from tests.conftest import RunCli
@@ -30,23 +32,27 @@ from tests.data.processes import (
 from tests.data.test_convert import model as model  # a tokeniser of single bytes
 
 
-@pytest.fixture
-def chats(tmp_path: Path) -> Path:
+def make(folder: Path) -> Path:
     """Eight shards and a part of one, as pages and a dump."""
     made = generator.pages(700, seed=3)
-    generator.write(tmp_path / "in" / "pages", made)
+    generator.write(folder / "pages", made)
     dump = "".join(json.dumps(row) + "\n" for row in generator.dump_rows(made[200:]))
-    (tmp_path / "in" / "dump.jsonl").write_text(dump, "utf-8")
-    return tmp_path / "in"
+    (folder / "dump.jsonl").write_text(dump, "utf-8")
+    return folder
 
 
 @pytest.fixture
-def whole(openchat: RunCli, chats: Path, tmp_path: Path) -> dict[str, bytes]:
+def chats(tmp_path: Path) -> Path:
+    return make(tmp_path / "in")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run that nothing disturbs gives."""
-    ended = openchat("data", "clean", chats, "whole", "--json", "--quiet")
-    counts = json.loads(ended.stdout)["counts"]
-    assert (counts["shards"], counts["reused"]) == (9, 0)
-    found = outputs(tmp_path / "whole")
+    folder = tmp_path_factory.mktemp("whole")
+    summary = clean(CleanSettings(make(folder / "in"), folder / "out"))
+    assert (summary.shards, summary.reused) == (9, 0)
+    found = outputs(folder / "out")
     assert set(found) == set(OUTPUTS)
     return found
 
