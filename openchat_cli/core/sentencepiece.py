@@ -155,7 +155,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         if wire == 2:
             size, at = _varint(data, at)
         else:
-            size = {1: 8, 5: 4}[wire] if wire in (1, 5) else len(data) + 1
+            size = {1: 8, 5: 4}.get(wire, len(data) + 1)
         if at + size > len(data):
             raise ValueError("cut off")
         yield key >> 3, data[at : at + size]
@@ -163,6 +163,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if data[at] < 128:  # nearly all
+        return data[at], at + 1
     value = shift = 0
     while True:
         byte = data[at]
@@ -200,15 +202,23 @@ class SentencePieceEncoder:
                 unk_token=self.pieces.unknown,
                 fuse_unk=True,
                 byte_fallback=True,
+                cache_capacity=0,  # words come once: the memory here has them after that
             )
         )
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return self._memory.ids([self._words(text) for text in texts])
+        return self._memory.ids([self.words(text) for text in texts])
 
-    def _tokenize(self, words: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._bpe.encode_batch_fast(words)]
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
+        """The ids of texts that were cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(texts)
+
+    def _tokenize(self, words: list[str]) -> Iterator[list[int]]:
+        # The model alone: nothing is normalised or split any more, and an Encoding costs more
+        # than the merging of a word.
+        tokenize = self._bpe.model.tokenize
+        return ([token.id for token in tokenize(word)] for word in words)
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""
@@ -218,7 +228,8 @@ class SentencePieceEncoder:
         """Joined token bytes as text: without the dummy space that encoding put before it."""
         return data.removeprefix(b" ") if self.pieces.dummy_prefix else data
 
-    def _words(self, text: str) -> list[str]:
+    def words(self, text: str) -> list[str]:
+        """The text cut where no piece can reach across; each word has at least one id."""
         if self.pieces.fold_spaces:
             text = _RUNS.sub(" ", text.lstrip(" "))
         text = text.replace(" ", SPACE)
