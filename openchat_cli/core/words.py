@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-ID = "i"  # array's code of a packed id: 32 bits, in the machine's order
+ID: Final = "i"  # array's code of a packed id: 32 bits, in the machine's order
 ID_BYTES = array(ID).itemsize
 
 _REMEMBERED = 200_000  # words, some 40 MB

@@ -49,3 +49,4 @@ class ConvertSettings:
     context: int | None = None  # tokens; None: the model's own
     compat: Compat = "own"
     force: bool = False
+    split: bool = False  # cut at turn boundaries what is longer than the context
