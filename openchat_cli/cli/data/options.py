@@ -76,3 +76,10 @@ CompatOption = Annotated[
         help="reference: StarCoder's ids as the original's slow tokeniser gave them.",
     ),
 ]
+SplitFlag = Annotated[
+    bool,
+    typer.Option(
+        "--split",
+        help="Cut conversations longer than the context between turns, rather than truncate them.",
+    ),
+]

@@ -24,6 +24,7 @@ from openchat_cli.cli.data.options import (
     ModelPathOption,
     RatioOption,
     SeedOption,
+    SplitFlag,
     WordOption,
     WordsOption,
     WorkersOption,
@@ -52,6 +53,7 @@ def run(
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
     compat: CompatOption = ConvertSettings.compat,
+    split: SplitFlag = ConvertSettings.split,
     strict: StrictFlag = False,
     force: ForceFlag = False,
     json_: JsonFlag = False,
@@ -76,6 +78,7 @@ def run(
         context,
         compat,
         force,
+        split,
     )
     with Terminal("data run", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.data.run import run as work
