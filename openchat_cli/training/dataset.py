@@ -67,8 +67,7 @@ class TokenDataset:
         """Tokens of each conversation that have a loss; nothing predicts the first one."""
         import numpy as np
 
-        starts = self.offsets[:-1]
-        return np.add.reduceat(self.mask, starts, dtype=np.int64) - self.mask[starts]
+        return _sums(self.mask, self.offsets, np.dtype(np.int64))
 
     @property
     def shares(self) -> NDArray[np.int64] | NDArray[np.float64]:
@@ -77,9 +76,7 @@ class TokenDataset:
 
         if self.weights is None:
             return self.supervised
-        starts = self.offsets[:-1]
-        sums: NDArray[np.float64] = np.add.reduceat(self.weights, starts, dtype=np.float64)
-        return sums - self.weights[starts].astype(np.float64)
+        return _sums(self.weights, self.offsets, np.dtype(np.float64))
 
     def record(
         self, index: int
@@ -89,6 +86,26 @@ class TokenDataset:
         """(ids, mask, weights) of one conversation."""
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.ids[span], self.mask[span], None if self.weights is None else self.weights[span]
+
+
+def _sums(values: NDArray[Any], offsets: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Sum of each conversation's values but the first, some conversations at a time.
+
+    (numpy would make a copy of all values in the wider type.)
+    """
+    import numpy as np
+
+    found = np.empty(len(offsets) - 1, dtype=dtype)
+    for first in range(0, len(found), _AT_A_TIME):
+        ends = offsets[first : first + _AT_A_TIME + 1]
+        starts = ends[:-1] - ends[0]
+        part = values[ends[0] : ends[-1]]
+        sums = np.add.reduceat(part, starts, dtype=dtype) - part[starts].astype(dtype)
+        found[first : first + len(starts)] = sums
+    return found
+
+
+_AT_A_TIME = 1000  # conversations
 
 
 def find(data_path: Path, name: str) -> Files:
