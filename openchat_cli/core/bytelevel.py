@@ -32,6 +32,8 @@ _UNITS = re.compile(rf"{_PLAIN}|[\s\u180e]*[^\s\u180e]+|[\s\u180e]+")
 # Where every digit is a token, it is a word as well.
 _UNITS_AND_DIGITS = re.compile(rf"{_PLAIN}|[0-9]|[\s\u180e]*[^\s\u180e0-9]+|[\s\u180e]+")
 _WHOLE = re.compile(r"(?s).+")
+_LETTERS = re.compile(r" ?[A-Za-z]+")
+_NOTHING = re.compile(r"(?!)")
 
 
 class ByteLevelEncoder:
@@ -104,9 +106,18 @@ class ByteLevelEncoder:
         """The ids of texts that were cut by `words`, as words.unpack reads them."""
         return self._memory.packed(texts)
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+    def _tokenize(self, words: list[str]) -> list[list[int]]:
+        alone = _LETTERS.fullmatch if self._cut is not _WHOLE else _NOTHING.fullmatch
+        rest = [word for word in words if alone(word) is None]
+        encodings = iter(self._tokenizer.encode_batch_fast(rest, add_special_tokens=False))
+        # What the splitter leaves whole goes to the model alone: an Encoding costs more than that.
+        tokenize = self._tokenizer.model.tokenize
+        return [
+            next(encodings).ids
+            if alone(word) is None
+            else [token.id for token in tokenize(word.replace(" ", _ALPHABET[0x20]))]
+            for word in words
+        ]
 
     def _word_pattern(self) -> re.Pattern[str]:
         if not self._splits_at_spaces():

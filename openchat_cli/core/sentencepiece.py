@@ -114,6 +114,10 @@ def _refuse_other_kinds(
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:
+    # Nearly all are a short text and a score, and no more.
+    end = data[1] + 2
+    if data[0] == 0x0A and len(data) == end + 5 and data[end] == 0x15 and end < 130:
+        return data[2:end].decode(), struct.unpack_from("<f", data, end + 1)[0], _NORMAL
     text, score, kind = "", 0.0, _NORMAL
     for number, value in _fields(data):
         if number == 1:
@@ -129,14 +133,15 @@ def _merges(
     pieces: Sequence[tuple[str, float, int]], vocab: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     """Every pair of pieces that joins into a third, in the order in which SentencePiece would."""
-    plain = {piece for piece, _, kind in pieces if kind == _NORMAL}
-    found = [
-        (-score, vocab[piece], vocab[piece[:cut]], vocab[piece[cut:]])
-        for piece, score, kind in pieces
-        if kind == _NORMAL
-        for cut in range(1, len(piece))
-        if piece[:cut] in plain and piece[cut:] in plain
-    ]
+    id_of = {piece: vocab[piece] for piece, _, kind in pieces if kind == _NORMAL}.get
+    found: list[tuple[float, int, int, int]] = []
+    for piece, score, kind in pieces:
+        if kind != _NORMAL:
+            continue
+        for cut in range(1, len(piece)):
+            left = id_of(piece[:cut])
+            if left is not None and (right := id_of(piece[cut:])) is not None:
+                found.append((-score, vocab[piece], left, right))
     names = [piece for piece, _, _ in pieces]
     return [(names[left], names[right]) for _, _, left, right in sorted(found)]
 

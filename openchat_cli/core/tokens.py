@@ -152,7 +152,8 @@ def _pieces(path: Path, kind: ModelType, file: tokenizer_json.TokenizerFile | No
         raise InputError(message, f"model type {kind.name} needs a SentencePiece tokeniser")
     pieces = read_model(model)
     if file is not None:
-        differ = [p for p, index in pieces.vocab.items() if _id_in(file, p) != index]
+        known = {**file.vocab, **file.added}
+        differ = [piece for piece, index in pieces.vocab.items() if known.get(piece) != index]
         if differ:
             raise InputError(
                 f"{path}: tokenizer.json and tokenizer.model disagree about the id of "
@@ -160,10 +161,6 @@ def _pieces(path: Path, kind: ModelType, file: tokenizer_json.TokenizerFile | No
                 "remove the one that does not belong to the weights",
             )
     return pieces
-
-
-def _id_in(file: tokenizer_json.TokenizerFile, token: str) -> int | None:
-    return file.added.get(token, file.vocab.get(token))
 
 
 def _added_tokens(path: Path, file: tokenizer_json.TokenizerFile | None) -> dict[str, int]:
