@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import xxhash
@@ -35,10 +36,7 @@ class SplitWriter:
 
     def add(self, row: TokenRow) -> None:
         """One record."""
-        names = self._names
-        ids = ",".join([names[token] for token in memoryview(row.packed).cast(ID)])
-        mask = b"".join([(b"true," if weight else b"false,") * size for size, weight in row.runs])
-        self._json(b"%b[[%b],[%b]]" % (self._between, ids.encode(), mask[:-1]))
+        self._json(self._between + record(row, self._names))
         self._texts.write(self._between + row.text)
         self._cache.add(row.packed, row.runs)
         self._between = b",\n"
@@ -53,3 +51,10 @@ class SplitWriter:
         self._tokens.write(data)
         self._hash.update(data)
         self._size += len(data)
+
+
+def record(row: TokenRow, names: Sequence[str]) -> bytes:
+    """`[ids, mask]` as JSON, `names` being the numbers as text: several times json.dumps' speed."""
+    ids = ",".join([names[token] for token in memoryview(row.packed).cast(ID)])
+    mask = b"".join([(b"true," if weight else b"false,") * size for size, weight in row.runs])
+    return b"[[%b],[%b]]" % (ids.encode(), mask[:-1])
