@@ -6,6 +6,7 @@ import typer
 
 from openchat_cli.cli.data.clean import clean
 from openchat_cli.cli.data.convert import convert
+from openchat_cli.cli.data.embed import embed
 from openchat_cli.cli.data.filter import filter_
 from openchat_cli.cli.data.run import run
 
@@ -21,3 +22,4 @@ app.command("clean")(clean)
 app.command("filter")(filter_)
 app.command("convert")(convert)
 app.command("run")(run)
+app.command("embed")(embed)
