@@ -1,0 +1,145 @@
+"""Vectors to points in space: UMAP where it is installed, else the first principal components."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openchat_cli.core.errors import UsageError, need
+from openchat_cli.data.embedding.local import one_thread
+from openchat_cli.data.settings import Reduction
+
+if TYPE_CHECKING:
+    from openchat_cli.data.embedding.local import Vectors
+
+AXES = 3
+_FEWEST = 10  # different vectors, below which neighbourhoods say nothing
+_EXACT = 1024  # dimensions up to which the covariance is decomposed exactly
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The points [vectors, 3], how they were found, and why not otherwise."""
+
+    points: Vectors
+    method: str  # umap or pca
+    note: str | None = None
+
+
+def finite(vectors: Vectors) -> tuple[Vectors, int]:
+    """The vectors with zeros for each row that holds NaN or infinity, and how many those were."""
+    import numpy as np
+
+    good = np.isfinite(vectors).all(axis=1, keepdims=True)
+    return np.where(good, vectors, np.float32(0)), len(vectors) - int(good.sum())
+
+
+def reduce(
+    vectors: Vectors, method: Reduction, *, neighbors: int, min_dist: float, seed: int
+) -> Reduced:
+    """Finite vectors to three dimensions; the same vectors and seed give the same points.
+
+    Raises MissingExtraError where UMAP is asked for and not installed.
+    """
+    if neighbors < 2:
+        raise UsageError("--neighbors must be at least 2")
+    if not 0 <= min_dist <= 1:
+        raise UsageError("--min-dist must be between 0 and 1")
+    if method == "umap":
+        need("UMAP", "viz", "umap")
+    why = None
+    if method == "auto" and importlib.util.find_spec("umap") is None:
+        why = "PCA, because UMAP is not installed (pip install 'openchat-cli[viz]')"
+    elif method != "pca" and (count := _different(vectors)) < _FEWEST:
+        why = f"PCA, because UMAP needs {_FEWEST} different vectors and there are {count}"
+    with one_thread():
+        if method == "pca" or why is not None:
+            return Reduced(pca(vectors, seed), "pca", why)
+        points = _umap(vectors, neighbors, min_dist, seed)
+        if points is None:
+            why = "PCA, because UMAP gave points that are not finite"
+            return Reduced(pca(vectors, seed), "pca", why)
+        return Reduced(points, "umap")
+
+
+def _different(vectors: Vectors) -> int:
+    """How many different vectors there are, counted up to what matters."""
+    found: set[bytes] = set()
+    for row in vectors:
+        found.add(row.tobytes())
+        if len(found) >= _FEWEST:
+            break
+    return len(found)
+
+
+def pca(vectors: Vectors, seed: int) -> Vectors:
+    """The first three principal components [vectors, 3], zeros where there are fewer.
+
+    Each axis points to where its largest weight is positive, so that no sign is left to chance.
+    """
+    import numpy as np
+
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    if vectors.shape[1] <= _EXACT:
+        axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :AXES]
+    else:
+        from sklearn.utils.extmath import randomized_svd
+
+        wanted = min(AXES, *vectors.shape)
+        axes = randomized_svd(centred, wanted, random_state=seed)[2].T
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.where(axes[largest, np.arange(axes.shape[1])] < 0, -1, 1)
+    points = np.zeros((len(vectors), AXES), np.float32)
+    points[:, : axes.shape[1]] = centred @ axes
+    return points
+
+
+def _umap(vectors: Vectors, neighbors: int, min_dist: float, seed: int) -> Vectors | None:
+    """UMAP's points; None where they are not finite.
+
+    Its approximate neighbours and its spectral start differ from run to run even with a seed: the
+    neighbours are given exactly, and the start is PCA.
+    """
+    import numpy as np
+
+    count = min(neighbors, len(vectors) - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its own optional parts, and its use of numba
+        import umap
+
+        fitted = umap.UMAP(
+            n_components=AXES,
+            n_neighbors=count,
+            min_dist=min_dist,
+            metric="euclidean",
+            init="pca",
+            random_state=seed,
+            n_jobs=1,
+            precomputed_knn=_neighbours(vectors, count),
+        ).fit_transform(vectors)
+    points = np.asarray(fitted, dtype=np.float32)
+    return points if np.isfinite(points).all() else None
+
+
+def _neighbours(vectors: Vectors, count: int) -> tuple[Any, Any]:
+    """Indices and distances of the nearest vectors [vectors, count], each one's own self first.
+
+    On unit vectors the order is that of the cosine.
+    """
+    import numpy as np
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", n_jobs=1).fit(vectors)
+    distances, indices = search.kneighbors(vectors)
+    own = np.arange(len(vectors))[:, None]
+    # Among equal vectors another may stand first; UMAP takes the first for the point itself.
+    missing = ~(indices == own).any(axis=1)
+    indices[missing, -1] = own[missing, 0]
+    distances[indices == own] = -1
+    order = np.lexsort((indices, distances), axis=1)
+    indices = np.take_along_axis(indices, order, axis=1)
+    distances = np.take_along_axis(distances, order, axis=1)
+    distances[:, 0] = 0
+    return indices.astype(np.int32), distances.astype(np.float32)
