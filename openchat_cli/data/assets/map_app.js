@@ -86,19 +86,21 @@
   $("all-on").addEventListener("click", () => { hidden = {}; filter(); });
   $("colour").addEventListener("change", () => { field = $("colour").value; paint(); });
 
-  // The middle of each cluster's shown points carries its name.
+  // The shown point nearest to the middle of its cluster carries the name.
   const nameClusters = () => {
-    const found = set.fields[field], sums = found.names.map(() => [0, 0, 0, 0]);
-    for (let i = 0; i < set.count; i += 1) {
-      if (!scene.shown[i]) continue;
-      const sum = sums[found.codes[i]];
-      for (let k = 0; k < 3; k += 1) sum[k] += scene.xyz[3 * i + k];
-      sum[3] += 1;
-    }
-    const rows = names && !found.ordered ? sums.map((sum, code) => ({ sum, name: label(found.names[code]) })) : [];
-    scene.labels = rows.filter((one) => one.sum[3]).sort((a, b) => b.sum[3] - a.sum[3]).slice(0, 40).map(({ sum, name }) => ({
-      at: [sum[0] / sum[3], sum[1] / sum[3], sum[2] / sum[3]],
-      text: name.length > 34 ? `${name.slice(0, 33)}…` : name,
+    const found = set.fields[field], rows = found.names.map((name) => ({ name: label(name), sum: [0, 0, 0], many: 0, least: Infinity }));
+    const each = (work) => {
+      for (let i = 0; i < set.count; i += 1) if (scene.shown[i]) work(rows[found.codes[i]], 3 * i);
+    };
+    const { xyz } = scene;
+    each((row, at) => { for (let k = 0; k < 3; k += 1) row.sum[k] += xyz[at + k]; row.many += 1; });
+    each((row, at) => {
+      const far = Math.hypot(...row.sum.map((v, k) => v / row.many - xyz[at + k]));
+      if (far < row.least) { row.least = far; row.at = [xyz[at], xyz[at + 1], xyz[at + 2]]; }
+    });
+    const wanted = names && !found.ordered ? rows.filter((row) => row.many) : [];
+    scene.labels = wanted.sort((a, b) => b.many - a.many).slice(0, 40).map(({ name, at }) => ({
+      at, text: name.length > 34 ? `${name.slice(0, 33)}…` : name,
     }));
   };
 

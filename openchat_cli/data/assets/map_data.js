@@ -34,10 +34,17 @@ const MapData = (() => {
   const own = (data) => {
     const parts = new Map();
     const part = (number) => {
-      if (!parts.has(number)) parts.set(number, unpack(document.getElementById(`part-${number}`).textContent));
+      if (!parts.has(number)) parts.set(number, unpack(number));
       return parts.get(number);
     };
-    const unpack = async (packed) => {
+    // The last parts may still be on their way when the points are already there.
+    const whole = new Promise((done) => {
+      if (document.readyState !== "loading") done();
+      else document.addEventListener("DOMContentLoaded", done);
+    });
+    const unpack = async (number) => {
+      await whole;
+      const packed = document.getElementById(`part-${number}`).textContent;
       const stream = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
       return JSON.parse(await new Response(stream).text());
     };

@@ -82,16 +82,40 @@ const MapScene = (() => {
       this.labels = [];
       this.trail = null;
       this.handlers = { hover() {}, open() {}, select() {} };
-      this.reset();
+      this.turn = [1, 0, 0, 0, 1, 0, 0, 0, 1];
+      this.zoom = this.home = 1;
+      this.shift = [0, 0];
       this.setPoints(new Float32Array(0));
       this.listen();
     }
 
+    // The first view: a little from the side, the longest side of the points along the longer side
+    // of the screen, and everything in sight.
     reset() {
-      this.turn = [1, 0, 0, 0, 1, 0, 0, 0, 1];
+      const upright = this.height > 1.2 * this.width;
+      this.turn = upright ? [0, -1, 0, 1, 0, 0, 0, 0, 1] : [1, 0, 0, 0, 1, 0, 0, 0, 1];
+      this.rotate(0.5, 0.35);
+      this.frame();
+    }
+
+    frame() {
       this.zoom = 1;
       this.shift = [0, 0];
-      this.rotate(0.5, 0.35);
+      this.view();
+      this.place();
+      const low = [Infinity, Infinity], high = [-Infinity, -Infinity];
+      for (let i = 0; i < 2 * this.count; i += 1) {
+        low[i % 2] = Math.min(low[i % 2], this.screen[i]);
+        high[i % 2] = Math.max(high[i % 2], this.screen[i]);
+      }
+      if (this.count < 2) return;
+      const room = [0.86 * this.width, 0.76 * this.height];
+      const zoom = Math.min(...room.map((one, k) => one / Math.max(1, high[k] - low[k])));
+      this.zoom = Math.min(6, Math.max(0.3, zoom));
+      this.shift = [0, 1].map((k) => (this.middle[k] - (low[k] + high[k]) / 2) * this.zoom);
+      this.shift[1] += 0.03 * this.height; // the tools lie over the upper edge
+      this.home = this.zoom;
+      this.redraw();
     }
 
     setPoints(xyz) {
@@ -106,6 +130,7 @@ const MapScene = (() => {
       this.colors = [[128, 128, 128]];
       this.hovered = this.opened = -1;
       this.resize();
+      this.reset();
     }
 
     setColors(codes, colors) {
@@ -133,8 +158,8 @@ const MapScene = (() => {
       const ratio = this.count > 20000 ? 1 : Math.min(2, window.devicePixelRatio || 1);
       const width = Math.max(1, Math.round(box.width * ratio));
       const height = Math.max(1, Math.round(box.height * ratio));
+      if (this.width) this.shift = [(this.shift[0] * width) / this.width, (this.shift[1] * height) / this.height];
       this.ratio = ratio;
-      this.box = box;
       for (const one of [this.canvas, this.over]) { one.width = width; one.height = height; }
       this.width = width;
       this.height = height;
@@ -213,8 +238,7 @@ const MapScene = (() => {
 
     draw() {
       const began = performance.now();
-      this.unit = 0.4 * Math.min(this.width, this.height) * this.zoom;
-      this.middle = [this.width / 2 + this.shift[0], this.height / 2 + this.shift[1]];
+      this.view();
       this.place();
       this.pixels.set(this.empty);
       this.splat();
@@ -222,6 +246,11 @@ const MapScene = (() => {
       this.times.push(performance.now() - began);
       if (this.times.length > 2000) this.times.splice(0, 1000);
       this.annotate();
+    }
+
+    view() {
+      this.unit = 0.4 * Math.min(this.width, this.height) * this.zoom;
+      this.middle = [this.width / 2 + this.shift[0], this.height / 2 + this.shift[1]];
     }
 
     // Where each point is on the screen, and the order from far to near by steps of depth.
@@ -246,7 +275,7 @@ const MapScene = (() => {
       const { order, shown, screen, depth, codes, table, pixels, width, height, paper } = this;
       const area = (this.width * this.height) / (this.ratio * this.ratio);
       const base = this.ratio * Math.min(4.2, Math.max(1.15, 0.13 * Math.sqrt(area / (this.count || 1))));
-      this.radius = base * Math.min(2.2, Math.sqrt(Math.max(0.7, this.zoom)));
+      this.radius = base * Math.min(2.2, Math.sqrt(Math.max(0.7, this.zoom / this.home)));
       const shapes = [];
       for (let step = 0; step < DEPTHS; step += 1) {
         const wanted = this.radius * (0.72 + 0.6 * (step / (DEPTHS - 1)));

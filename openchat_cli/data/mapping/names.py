@@ -12,22 +12,20 @@ WORDS = 6  # of each cluster
 _IN_NAME = 3
 _RAREST = 0.02  # share of a cluster's conversations that must hold a word
 
-# Pieces of frequent phrases, which say nothing of a topic; English words come from scikit-learn.
-_CHINESE = (
-    "一个 我们 你们 他们 可以 什么 这个 那个 以及 如果 需要 使用 进行 如何 怎么 为什 "
-    "因为 所以 但是 或者 没有 不是 就是 还是 已经 可能 应该 通过 对于 关于 以下 下面 "
-    "这些 那些 一些 一下 请你 给我 帮我 我想 是一 的一 是什 什么 么是 的是 您的 你的 "
-    "我的 他的 并且 其中 包括 例如 比如 非常 更多 能够 首先 其次 最后 同时 因此 这是 "
-    "不同 一种 有一 了一 在一 个人 时候 继续 内容 提供 问题 回答 请用 请问 中的 上的"
+# Characters that carry grammar and no topic: a piece of Chinese that holds one is no name.
+_GRAMMAR = frozenset(
+    "的了和是在与或及以被把就都也很这那其之而且于为有我你您他她它们个一不请给等使写"
 )
-_JAPANESE = (
-    "です ます した して いる ある こと もの する から ので ため よう これ それ この "
-    "その として ません"
+_CHINESE = (
+    "什么 如果 需要 进行 如何 怎么 因此 所以 但是 没有 还是 已经 可能 应该 "
+    "通过 对于 关于 下面 包括 例如 比如 非常 更多 能够 首先 其次 最后 同时 "
+    "时候 继续 内容 提供 问题 回答 提高 帮助 方式 任何 其他 根据 自己 多少 "
+    "并提 信息 可用 可将 确保"
 )
 _ENGLISH = (
     "like want need use using used make please help write create provide following example based "
-    "just good know don ll ve re isn doesn didn can won im let new way different time sure "
-    "include including also one two first way add"
+    "just good know don ll ve re isn doesn didn can won couldn wouldn shouldn wasn hasn haven aren "
+    "im let new way different time sure include including also www com http https add"
 )
 
 
@@ -60,7 +58,7 @@ def name_of(words: Sequence[str]) -> str:
 def _stop_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    own = f"{_CHINESE} {_JAPANESE} {_ENGLISH}".split()
+    own = f"{_CHINESE} {_ENGLISH}".split()
     return frozenset(ENGLISH_STOP_WORDS) | frozenset(own)
 
 
@@ -70,7 +68,7 @@ def _best(
     fewest = max(2 if size >= 5 else 1, _RAREST * size)
     scores: dict[str, float] = {}
     for word, texts in inside.items():
-        if texts < fewest or word in stop:
+        if texts < fewest or word in stop or _says_nothing(word):
             continue
         share = texts / size
         rarity = math.log(1 + total / everywhere[word])
@@ -87,6 +85,13 @@ def _best(
             if len(chosen) == WORDS:
                 break
     return tuple(chosen)
+
+
+def _says_nothing(word: str) -> bool:
+    """Whether a piece of Chinese or Japanese is, or begins or ends with, mere grammar."""
+    if not is_unspaced(word):
+        return False
+    return not _GRAMMAR.isdisjoint(word) or all("\u3040" <= one <= "\u309f" for one in word)
 
 
 def _alike(word: str, other: str) -> bool:

@@ -45,10 +45,11 @@ def map_page(data: MapData, conversations: Iterable[Sequence[Turn]]) -> Html:
         tag("script", Html(part), type="text/plain", id=f"part-{number}")
         for number, part in enumerate(_packed(conversations))
     )
-    body = join([_body(data.name), texts])
     script = "\n".join(asset(_PACKAGE, name) for name in _SCRIPTS)
     css = asset(_PACKAGE, "map.css")
-    return page(f"{data.name} - map", body, css=css, script=script, data=_payload(data))
+    # The texts come last: the points are drawn before they have been read.
+    title, body = f"{data.name} - map", _body(data.name)
+    return page(title, body, css=css, script=script, data=_payload(data), tail=texts)
 
 
 def _payload(data: MapData) -> Json:

@@ -12,10 +12,14 @@ from openchat_cli.data.embedding.local import one_thread
 from openchat_cli.data.settings import Reduction
 
 if TYPE_CHECKING:
+    from numpy import int32
+    from numpy.typing import NDArray
+
     from openchat_cli.data.embedding.local import Vectors
 
 AXES = 3
 _FEWEST = 10  # different vectors, below which neighbourhoods say nothing
+_GAP = 1.0  # in UMAP's units, in which neighbours lie closer than that
 _EXACT = 1024  # dimensions up to which the covariance is decomposed exactly
 
 
@@ -120,7 +124,8 @@ def _umap(vectors: Vectors, neighbors: int, min_dist: float, seed: int) -> Vecto
             precomputed_knn=_neighbours(vectors, count),
         ).fit_transform(vectors)
     points = np.asarray(fitted, dtype=np.float32)
-    return points if np.isfinite(points).all() else None
+    # Turned so that the longest side lies along the first axis.
+    return pca(gathered(points), seed) if np.isfinite(points).all() else None
 
 
 def _neighbours(vectors: Vectors, count: int) -> tuple[Any, Any]:
@@ -143,3 +148,48 @@ def _neighbours(vectors: Vectors, count: int) -> tuple[Any, Any]:
     distances = np.take_along_axis(distances, order, axis=1)
     distances[:, 0] = 0
     return indices.astype(np.int32), distances.astype(np.float32)
+
+
+def gathered(points: Vectors) -> Vectors:
+    """UMAP's points with its islands moved together, each as it is and in its own direction.
+
+    Islands that share no neighbours, such as two languages, are pushed apart without limit: how far
+    says nothing, and the islands themselves would be too small to be seen.
+    """
+    import numpy as np
+
+    islands = _islands(points)
+    sizes = np.bincount(islands)
+    order = np.argsort(-sizes, kind="stable")
+    centres = np.stack([points[islands == one].mean(axis=0) for one in range(len(sizes))])
+    radii = np.array(
+        [
+            np.quantile(np.linalg.norm(points[islands == one] - centres[one], axis=1), 0.98)
+            for one in range(len(sizes))
+        ]
+    )
+    placed = np.zeros_like(centres)
+    for rank, one in enumerate(order[1:], 1):
+        before = order[:rank]
+        apart = radii[before] + radii[one] + _GAP
+        for share in np.linspace(0, 1, 41):
+            placed[one] = share * (centres[one] - centres[order[0]])
+            if (np.linalg.norm(placed[before] - placed[one], axis=1) >= apart).all():
+                break
+    moved: Vectors = (points - centres[islands] + placed[islands]).astype(np.float32)
+    return moved
+
+
+def _islands(points: Vectors) -> NDArray[int32]:
+    """The number of each point's island: cells of space that touch each other are one."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    cells, cell_of = np.unique(np.floor(points / _GAP), axis=0, return_inverse=True)
+    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")  # also across corners
+    ones = np.ones(len(pairs))
+    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    labels: NDArray[int32] = connected_components(graph, directed=False)[1][cell_of.ravel()]
+    return labels
