@@ -52,9 +52,8 @@ def page(
     block = Html("")
     if data is not None:
         block = tag("script", script_json(data), type="application/json", id="data")
-    document = tag(
-        "html", head, tag("body", body, block, tag("script", _raw(code)), tail), lang=language
-    )
+    parts = [body, block, tag("script", _raw(code)), tail or Html("")]
+    document = tag("html", head, tag("body", *parts), lang=language)
     return join([Html("<!doctype html>\n"), document, Html("\n")])
 
 
