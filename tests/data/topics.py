@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
+
+from openchat_cli.core import jsonl
 
 TOPICS = {
     "cooking": "oven bake flour butter recipe dough sugar yeast pan simmer",
@@ -46,5 +47,5 @@ def mixed(each: int) -> list[dict[str, Any]]:
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     """The rows as a file, in a folder of its own if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    jsonl.write_rows(path, rows)
     return path

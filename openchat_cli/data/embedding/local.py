@@ -47,8 +47,8 @@ def tfidf_svd(texts: Sequence[str], dimensions: int, seed: int, progress: Progre
     (arXiv 1702.01417).
     """
     import numpy as np
-    from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.utils.extmath import randomized_svd
 
     enough = len(texts) >= _ENOUGH_TO_JUDGE
     vectorizer = TfidfVectorizer(
@@ -68,8 +68,8 @@ def tfidf_svd(texts: Sequence[str], dimensions: int, seed: int, progress: Progre
     if table.shape[1] <= max(wanted, 3):
         return unit_rows(np.asarray(table.todense(), dtype=np.float32))
     with one_thread():
-        svd = TruncatedSVD(wanted, random_state=seed, n_iter=5)
-        vectors = svd.fit_transform(table)
+        left, sizes, _ = randomized_svd(table, wanted, n_iter=5, random_state=seed)
+        vectors = left * sizes
         return unit_rows(_without_the_common(vectors) if enough else vectors)
 
 
