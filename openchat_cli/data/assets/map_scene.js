@@ -103,12 +103,15 @@ const MapScene = (() => {
       this.shift = [0, 0];
       this.view();
       this.place();
-      const low = [Infinity, Infinity], high = [-Infinity, -Infinity];
-      for (let i = 0; i < 2 * this.count; i += 1) {
-        low[i % 2] = Math.min(low[i % 2], this.screen[i]);
-        high[i % 2] = Math.max(high[i % 2], this.screen[i]);
-      }
+      this.framed = true;
       if (this.count < 2) return;
+      // Of many points a few stragglers may lie outside.
+      const skip = Math.floor(this.count / 500), low = [], high = [];
+      for (const k of [0, 1]) {
+        const found = Float32Array.from({ length: this.count }, (_, i) => this.screen[2 * i + k]).sort();
+        low.push(found[skip]);
+        high.push(found[this.count - 1 - skip]);
+      }
       const room = [0.86 * this.width, 0.76 * this.height];
       const zoom = Math.min(...room.map((one, k) => one / Math.max(1, high[k] - low[k])));
       this.zoom = Math.min(6, Math.max(0.3, zoom));
@@ -167,6 +170,7 @@ const MapScene = (() => {
       this.pixels = new Uint32Array(this.image.data.buffer);
       discs.clear();
       this.paintBackground();
+      if (this.framed) this.frame(); // a view that nobody has chosen fits itself to the new size
     }
 
     paintBackground() {
@@ -215,10 +219,12 @@ const MapScene = (() => {
       this.shift[0] = (x - this.width / 2) * (1 - real) + this.shift[0] * real;
       this.shift[1] = (y - this.height / 2) * (1 - real) + this.shift[1] * real;
       this.zoom = zoom;
+      this.framed = false;
       this.redraw();
     }
 
     panBy(x, y) {
+      this.framed = false;
       this.shift[0] += x * this.ratio;
       this.shift[1] += y * this.ratio;
       this.redraw();

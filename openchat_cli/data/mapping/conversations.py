@@ -76,7 +76,7 @@ class Conversations:
 def _note(facts: Facts, row: Conversation, can_detect: bool) -> None:
     text = text_of(row, _NAMED_BY)
     facts.ids.append(row.id)
-    facts.titles.append(" ".join(text[: 4 * _TITLE].split())[:_TITLE])
+    facts.titles.append(_title(row) or " ".join(text[: 4 * _TITLE].split())[:_TITLE])
     facts.models.append(None if row.model is None else models.plain(row.model)[:_MOST_LABEL])
     facts.lengths.append(sum(len(one.content) for one in row.messages))
     facts.texts.append(text)
@@ -86,6 +86,12 @@ def _note(facts: Facts, row: Conversation, can_detect: bool) -> None:
 
         language = detect(text[:_LANGUAGE_BY])
     facts.languages.append(language)
+
+
+def _title(row: Conversation) -> str:
+    """The beginning of what the human said first."""
+    first = next((one.content for one in row.messages if one.role == "user"), "")
+    return " ".join(first[: 4 * _TITLE].split())[:_TITLE]
 
 
 def _can_detect() -> bool:

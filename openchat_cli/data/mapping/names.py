@@ -14,7 +14,7 @@ _RAREST = 0.02  # share of a cluster's conversations that must hold a word
 
 # Characters that carry grammar and no topic: a piece of Chinese that holds one is no name.
 _GRAMMAR = frozenset(
-    "的了和是在与或及以被把就都也很这那其之而且于为有我你您他她它们个一不请给等使写"
+    "的了和是在与或及以被把就都也很这那其之而且于为有我你您他她它们个一不请给等使写任何会要"
 )
 _CHINESE = (
     "什么 如果 需要 进行 如何 怎么 因此 所以 但是 没有 还是 已经 可能 应该 "
