@@ -12,6 +12,7 @@ import pytest
 
 from openchat_cli.data.mapping.map import make_map
 from openchat_cli.data.settings import MapSettings
+from tests.conftest import RunCli
 from tests.data.topics import conversation, mixed, write
 from tests.web.browser import CHROMIUM, Browser
 
@@ -249,7 +250,9 @@ def test_search_reads_the_whole_text(browser: Browser, address: str) -> None:
     wait(browser, "openchatMap.shown() === 60")
 
 
-def test_box_and_lasso_select_and_export(browser: Browser, address: str, tmp_path: Path) -> None:
+def test_box_and_lasso_select_and_export(
+    browser: Browser, address: str, tmp_path: Path, openchat: RunCli
+) -> None:
     begin(browser, address)
     browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     ids = [row["id"] for row in mixed(15)]
@@ -267,6 +270,10 @@ def test_box_and_lasso_select_and_export(browser: Browser, address: str, tmp_pat
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert file.read_text("utf-8").splitlines() == [ids[n] for n in inside]
+    rows = Path(address.removeprefix("file://")).parent / "rows.jsonl"
+    ended = openchat("data", "filter", rows, "out", "--model", "any", "--ids", file, "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"]["kept"] == len(inside)
     browser.click("#clear")
     assert text(browser, "#status") == "60 conversations"
     browser.click("#lasso")

@@ -10,12 +10,11 @@ from openchat_cli.core import jsonl, records
 from openchat_cli.core.errors import InputError
 from openchat_cli.core.progress import Progress
 from openchat_cli.core.records import Conversation
-from openchat_cli.data import models
+from openchat_cli.data import languages, models
 from openchat_cli.data.embedding.text import Fingerprint, text_of
 
 _TITLE = 120  # characters
 _NAMED_BY = 4000  # characters of a conversation that name its cluster
-_LANGUAGE_BY = 600  # characters
 _MOST_LABEL = 80  # characters of a model's or a language's name
 
 Turn = tuple[str, str]  # role, text
@@ -80,12 +79,10 @@ def _note(facts: Facts, row: Conversation, can_detect: bool) -> None:
     facts.models.append(None if row.model is None else models.plain(row.model)[:_MOST_LABEL])
     facts.lengths.append(sum(len(one.content) for one in row.messages))
     facts.texts.append(text)
-    language = row.language[:_MOST_LABEL] if row.language else None
-    if language is None and can_detect:
-        from openchat_cli.data.languages import detect
-
-        language = detect(text[:_LANGUAGE_BY])
-    facts.languages.append(language)
+    language = languages.known(row.language) or row.language
+    if not language and can_detect:
+        language = languages.of_messages(one.content for one in row.messages)
+    facts.languages.append(language[:_MOST_LABEL] if language else None)
 
 
 def _title(row: Conversation) -> str:
