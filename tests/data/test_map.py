@@ -277,6 +277,16 @@ def test_names_that_are_no_file_names(tmp_path: Path, name: str) -> None:
         make_map(MapSettings(rows, tmp_path, name=name))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"clusters": 0}, {"max_clusters": 1}, {"neighbors": 1}, {"page_chars": 0}, {"min_dist": 2.0}],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_first(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(UsageError, match="--"):
+        make_map(MapSettings(tmp_path / "not-there", tmp_path, **wrong))
+
+
 def test_long_conversations_are_cut_to_the_budget(tmp_path: Path) -> None:
     long = "x" * 1_000_000
     rows = write(tmp_path / "rows.jsonl", [*mixed(2), conversation("long", "go on", long)])

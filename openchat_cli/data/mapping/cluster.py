@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openchat_cli.core.errors import UsageError
 from openchat_cli.core.progress import Progress
 from openchat_cli.data.embedding.local import one_thread
 
@@ -38,10 +37,6 @@ def cluster(
     """Finite vectors in clusters, numbered by their size; the same every time."""
     import numpy as np
 
-    if wanted is not None and wanted < 1:
-        raise UsageError("--clusters must be at least 1")
-    if most < 2:
-        raise UsageError("--max-clusters must be at least 2")
     different = len({row.tobytes() for row in vectors})
     note = None
     with one_thread():

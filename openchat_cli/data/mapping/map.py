@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import InputError, UsageError
+from openchat_cli.core.errors import InputError, UsageError, need
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.data.clean import CONVERSATIONS
 from openchat_cli.data.embedding import files, local
@@ -66,10 +66,7 @@ def make_map(settings: MapSettings, *, progress: Progress = SILENT) -> MapSummar
     The same input, settings and versions give the same bytes. Raises InputError for embeddings
     that do not belong to the conversations.
     """
-    if settings.output == jsonl.STDIO:
-        raise UsageError("data map writes several files: OUT must be a folder")
-    if settings.page_chars < 1:
-        raise UsageError("--page-chars must be positive")
+    _check(settings)
     outputs = outputs_of(settings)
     jsonl.claim(outputs, force=settings.force)
     found = _input(settings, progress)
@@ -103,6 +100,21 @@ def make_map(settings: MapSettings, *, progress: Progress = SILENT) -> MapSummar
         cut=sum(length > limit for length in found.facts.lengths),
         notes=(*found.notes, *_notes(reduced, clusters, broken)),
     )
+
+
+def _check(settings: MapSettings) -> None:
+    """What can't work is said before the long work."""
+    if settings.output == jsonl.STDIO:
+        raise UsageError("data map writes several files: OUT must be a folder")
+    least = {"clusters": 1, "max_clusters": 2, "neighbors": 2, "page_chars": 1}
+    for name, number in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < number:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {number}")
+    if not 0 <= settings.min_dist <= 1:
+        raise UsageError("--min-dist must be between 0 and 1")
+    if settings.reduce == "umap":
+        need("UMAP", "viz", "umap")
 
 
 _METHODS = {"umap": "UMAP", "pca": "PCA"}

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openchat_cli.core.errors import UsageError, need
 from openchat_cli.data.embedding.local import one_thread
 from openchat_cli.data.settings import Reduction
 
@@ -45,14 +44,9 @@ def reduce(
 ) -> Reduced:
     """Finite vectors to three dimensions; the same vectors and seed give the same points.
 
-    Raises MissingExtraError where UMAP is asked for and not installed.
+    UMAP must be installed where it is asked for; "auto" and "umap" fall back to PCA, with a note,
+    where it can't work.
     """
-    if neighbors < 2:
-        raise UsageError("--neighbors must be at least 2")
-    if not 0 <= min_dist <= 1:
-        raise UsageError("--min-dist must be between 0 and 1")
-    if method == "umap":
-        need("UMAP", "viz", "umap")
     why = None
     if method == "auto" and importlib.util.find_spec("umap") is None:
         why = "PCA, because UMAP is not installed (pip install 'openchat-cli[viz]')"
