@@ -17,6 +17,8 @@ REASONS = {
     "no_content": "the page or row holds no conversation",
     "unknown_shape": "the JSON is not a conversation in a known form",
     "bad_turn": "a turn has no role or no text",
+    "not_text": "a message has pictures, sound or files",
+    "tool_use": "the answers come from tools or stand in a canvas",
     "too_short": "fewer than two turns remain without a leading gpt and a trailing human one",
     "not_alternating": "the turns are not human, gpt, human, gpt …",
     "empty_answer": "an answer is empty",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from openchat_cli.core.errors import InputError
 from openchat_cli.data import dumps
 from openchat_cli.data.clean import clean
 from openchat_cli.data.settings import CleanSettings
@@ -98,7 +99,7 @@ def test_chatgpt_export(tmp_path: Path) -> None:
     assert [(row["id"], row["model"], row["messages"]) for row in kept] == [
         ("c1", "gpt-4", MESSAGES)
     ]
-    assert [row["reason"] for row in dropped] == ["bad_turn", "no_content"]
+    assert [row["reason"] for row in dropped] == ["not_text", "no_content"]
 
     archive = tmp_path / "export.zip"
     with zipfile.ZipFile(archive, "w") as packed:
@@ -193,8 +194,8 @@ def test_the_wrong_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dropped.jsonl"
     row = {"kind": "dropped", "version": 1, "id": None, "source": "s", "where": "", "reason": "r"}
     path.write_text(json.dumps(row) + "\n", "utf-8")
-    _, dropped = cleaned(path)
-    assert dropped[0]["detail"] == "a 'dropped' row"
+    with pytest.raises(InputError, match="holds dropped pages"):
+        cleaned(path)
 
 
 class Dribble:
