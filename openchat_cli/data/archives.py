@@ -11,10 +11,10 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from openchat_cli.data import kinds
-from openchat_cli.data.streams import BROKEN, Readable, spooled, unpacked, why
+from openchat_cli.data.streams import BROKEN, Careful, Readable, spooled, unpacked, why
 from openchat_cli.data.worker import LARGEST_PAGE, Item
 
 # (bytes, source, kind) -> the items of a dump or Parquet file
@@ -136,7 +136,7 @@ def _member(stream: Readable, source: str, kind: str, read: Reader) -> Iterator[
     if source.lower().endswith(".gz"):
         stream = unpacked(stream, "gzip")
     if kind != "page":
-        yield from read(stream, source, kind)
+        yield from read(Careful(cast(IO[bytes], stream)), source, kind)
         return
     data = stream.read(LARGEST_PAGE + 1)
     if len(data) > LARGEST_PAGE:

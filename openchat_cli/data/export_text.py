@@ -51,7 +51,7 @@ def text_of(message: Json, role: str | None) -> str | None:
     """
     content = message.get("content")
     content = content if isinstance(content, dict) else {}
-    kind, parts = content.get("content_type", "text"), content.get("parts")
+    kind, parts = str(content.get("content_type", "text")), content.get("parts")
     place = str(message.get("id", ""))
     _check_attached(message, role, place)
     if kind == "code" and role == "assistant":
@@ -79,15 +79,14 @@ def _texts(parts: list[Any], place: str) -> list[str]:
         if isinstance(part, str):
             texts.append(part)
             continue
-        kind = part.get("content_type") if isinstance(part, dict) else None
+        kind = str(part.get("content_type")) if isinstance(part, dict) else type(part).__name__
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind in _SOUND:
             sounds = True
         elif part is not None:
-            what = str(kind or type(part).__name__)[:60]
             is_picture = kind == "image_asset_pointer"
-            raise RejectError("not_text", "a picture" if is_picture else what, place)
+            raise RejectError("not_text", "a picture" if is_picture else kind[:60], place)
     if sounds and not any(text.strip() for text in texts):
         raise RejectError("not_text", "sound without a transcript", place)
     return texts

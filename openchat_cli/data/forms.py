@@ -19,7 +19,8 @@ _BLOCK = re.compile(
     r"\s*+<(?:div|p|pre|ul|ol|table|h[1-6]|blockquote|hr|details)(?=[\s/>])[^<>]*>", re.I
 )
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^<>]*+)>")
-_INDENTED = re.compile(r">[ \t]*+\r?\n[ \t]++<")
+# HTML that somebody wrote: indented, or with fences of Markdown in it.
+_CODE = re.compile(r">[ \t]*+\r?\n[ \t]++<|^(?:```|~~~)", re.M)
 _ATTRIBUTE = re.compile(r"\s(?:id|name|on[a-z]+|action|method|for|charset|content)\s*=", re.I)
 _VOID = {"br", "hr", "img", "input", "wbr", "path", "rect", "line", "polyline", "circle"}
 # What ChatGPT's page renders an answer to: Markdown, code blocks with their head, formulas.
@@ -39,7 +40,7 @@ def is_html(text: str) -> bool:
     if not _BLOCK.match(text) or not text.rstrip().endswith(">"):
         return False
     flow = _without_code(text)
-    return not _INDENTED.search(flow) and _is_rendered(flow)
+    return not _CODE.search(flow) and _is_rendered(flow)
 
 
 def _without_code(html: str) -> str:

@@ -28,6 +28,10 @@ _BESIDE_EXPORT = {
     "tool_messages.json",
     "export_manifest.json",
 }
+# How a page begins, in UTF-8 or UTF-16.
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!|\?xml|/?[a-z][a-z0-9]+[\s/>]|p[\s>])|\xff\xfe<\0|\xfe\xff\0<", re.I
+)
 # What an earlier `data` command left in a folder beside its rows.
 _OURS = (
     "dropped.jsonl",
@@ -89,11 +93,7 @@ def by_bytes(head: bytes) -> Kind | Literal["gzip", "bzip2", "xz"]:
         return "xz"
     if head.startswith(b"PAR1"):
         return "parquet"
-    return "page" if _begins_with_a_tag(head) else "dump"
-
-
-def _begins_with_a_tag(head: bytes) -> bool:
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"<", b"\xff\xfe<\0"))
+    return "page" if _PAGE.match(head) else "dump"
 
 
 def order(name: str) -> list[str]:

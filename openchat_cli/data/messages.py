@@ -94,14 +94,14 @@ def _text(entry: dict[str, Any], place: str) -> tuple[str, str]:
 def _joined(parts: list[Any], place: str) -> str:
     texts: list[str] = []
     for part in parts:
-        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        kind = str(part.get("type", "text")) if isinstance(part, dict) else "text"
         text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
         if kind in _REASONING_PARTS:
             continue
         if kind in ("tool_use", "tool_result", "tool_call"):
-            raise RejectError("tool_use", str(kind), place)
+            raise RejectError("tool_use", kind, place)
         if kind not in _TEXT_PARTS:
-            raise RejectError("not_text", str(kind)[:40], place)
+            raise RejectError("not_text", kind[:40], place)
         if not isinstance(text, str):
             raise RejectError("bad_turn", "a part without text", place)
         texts.append(text)

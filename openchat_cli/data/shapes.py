@@ -35,11 +35,18 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]+)?")
 def is_chat(value: object) -> bool:
     """Whether a value has the keys of a conversation."""
     return isinstance(value, dict) and (
-        any(isinstance(value.get(key), list | dict) for key in CHAT_KEYS)
+        any(_may_hold_turns(value.get(key)) for key in CHAT_KEYS)
         or any(isinstance(value.get(key), str) and value[key][:1] == "[" for key in LIST_KEYS)
         or _is_pair(value)
         or _is_marked(value)
     )
+
+
+def _may_hold_turns(value: object) -> bool:
+    """An object or a list, unless the list is one of conversations."""
+    first = value[0] if isinstance(value, list) and value else None
+    is_chat_list = isinstance(first, dict) and not CHAT_KEYS.isdisjoint(first)
+    return isinstance(value, list | dict) and not is_chat_list
 
 
 def are_turns(value: object) -> bool:

@@ -16,13 +16,13 @@ from openchat_cli.core import jsonl
 from openchat_cli.core.errors import InputError, MissingExtraError
 from openchat_cli.data import archives, dumps, kinds, parquet
 from openchat_cli.data.dumps import WrongFileError
-from openchat_cli.data.streams import BROKEN, Joined, Readable, spooled, unpacked, why
+from openchat_cli.data.streams import BROKEN, Careful, Joined, Readable, spooled, unpacked, why
 from openchat_cli.data.walk import walk
 from openchat_cli.data.worker import LARGEST_PAGE, Item
 
 IGNORED = "ignored"  # the kind of an item for a file that can't hold conversations
 
-_HEAD = 1 << 16
+_HEAD = 512
 _BATCH_ITEMS = 64
 _BATCH_BYTES = 4 << 20
 
@@ -159,14 +159,18 @@ def _named(stream: IO[bytes], source: str, path: str) -> Iterator[Item]:
 
 def _by_bytes(stream: IO[bytes], source: str, packed: bool = False) -> Iterator[Item]:
     """A file or stream by its first bytes; by its name only where those say nothing."""
-    head = stream.read(_HEAD)
+    careful = Careful(stream)
+    head = careful.read(_HEAD)
     kind = kinds.by_bytes(head)
     if kind == "dump" and kinds.by_name(source) in ("tar", "zip", "parquet") and head:
         kind = kinds.by_name(source)
     with ExitStack() as stack:
         if kind in ("gzip", "bzip2", "xz") and not packed:
-            inner = unpacked(_rewound(stream, head), kind)
-            yield from _by_bytes(inner, source, packed=True)
+            whole = _rewound(stream, head)
+            inner = unpacked(whole, kind)
+            # What is unpacked can go back only if what it is unpacked from can.
+            ahead = inner if whole is stream else cast(IO[bytes], Joined(b"", inner))
+            yield from _by_bytes(ahead, source, packed=True)
         elif kind == "page":
             data = head + stream.read(LARGEST_PAGE + 1)
             yield _page(source, data)
@@ -174,7 +178,7 @@ def _by_bytes(stream: IO[bytes], source: str, packed: bool = False) -> Iterator[
             file = _seekable(stream, head, stack)
             yield from _archive(file, source, kind, packed and file is stream)
         else:
-            yield from dumps.items(Joined(head, stream), source)
+            yield from dumps.items(Joined(head, careful), source)
 
 
 def _archive(file: IO[bytes], source: str, kind: str, packed: bool) -> Iterator[Item]:

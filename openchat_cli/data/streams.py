@@ -37,6 +37,10 @@ class Joined:
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head, self._rest = head, rest
 
+    def seekable(self) -> bool:
+        """It only goes on."""
+        return False
+
     def read(self, size: int = -1, /) -> bytes:
         """At most that many bytes (all for -1), b"" at the end."""
         if not self._head:
@@ -46,6 +50,30 @@ class Joined:
             return found + self._rest.read(-1)
         found, self._head = self._head[:size], self._head[size:]
         return found
+
+
+class Careful:
+    """A packed stream that gives everything before a broken place, and only then its error."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._read = getattr(stream, "read1", stream.read)
+        self._error: BaseException | None = None
+
+    def read(self, size: int, /) -> bytes:
+        """That many bytes, fewer where the stream ends or breaks."""
+        if self._error is not None:
+            raise self._error
+        parts: list[bytes] = []
+        left = size
+        try:
+            while left and (part := self._read(left)):
+                parts.append(part)
+                left -= len(part)
+        except BROKEN as error:
+            if not parts:
+                raise
+            self._error = error
+        return b"".join(parts)
 
 
 def unpacked(stream: Readable, form: str) -> IO[bytes]:
