@@ -100,7 +100,7 @@ def _turns(found: list[Element]) -> tuple[list[Turn], str | None]:
     for number, element in enumerate(found, 1):
         role = attribute(element.tag, "data-message-author-role")
         if role == "user":
-            _add_human(turns, element, number)
+            _add_human(turns, element, number, has_picture=element.pictures > 0)
         elif role == "assistant":
             slug = attribute(element.tag, "data-message-model-slug") or slug
             _add_answer(turns, element)
@@ -115,12 +115,14 @@ def _old_turns(found: list[Element]) -> tuple[list[Turn], str | None]:
         if any(_OLD.decode() in part for part in element.parts):
             _add_answer(turns, element)
         else:
-            _add_human(turns, element, number)
+            # Outside the text stands the picture of who is speaking.
+            has_picture = any("<img" in part for part in element.parts)
+            _add_human(turns, element, number, has_picture=has_picture)
     return turns, None
 
 
-def _add_human(turns: list[Turn], element: Element, number: int) -> None:
-    if element.pictures:
+def _add_human(turns: list[Turn], element: Element, number: int, *, has_picture: bool) -> None:
+    if has_picture:
         raise RejectError("not_text", "a picture", f"message {number}")
     html = "\n".join(element.parts) or element.inner
     turns.append(Turn("human", visible_text(_BREAK.sub("\n", html)), "text"))
