@@ -18,7 +18,7 @@ from openchat_cli.data.window import BLANK, Window
 from openchat_cli.data.worker import Item
 
 _CHUNK = 1 << 20  # bytes
-_LONGEST_LINE = 1 << 24  # bytes of a first line that are read to see whether it is one
+_LONGEST_LINE = 1 << 22  # bytes of a first line that are read to see whether it is one
 _BOM = b"\xef\xbb\xbf"
 _REST = "what follows in the file can't be read"
 
@@ -109,7 +109,8 @@ def _lines(head: bytes, stream: Readable, source: str) -> Iterator[Item]:
         for line in lines:
             number += 1
             if line.strip():
-                yield Item(source, f"line {number}", "json", data=line)
+                # Files that were put one after the other have the mark at each one's beginning.
+                yield Item(source, f"line {number}", "json", data=line.removeprefix(_BOM))
         parts = [tail]
         while (chunk := stream.read(_CHUNK)) and b"\n" not in chunk:
             parts.append(chunk)

@@ -14,6 +14,7 @@ _CHATGPT = re.compile(
     r"(?:\bmarkdown\b[^\"'<>]*\bprose\b|\bwhitespace-pre-wrap\b|\bmin-h-\[20px\])",
     re.I,
 )
+_MARKUP = re.compile(r"<[a-zA-Z!/]|&(?:[a-zA-Z]+|#\w+);")
 _OUTER = 2000  # characters in which the outermost element's class stands
 _BLOCK = re.compile(
     r"\s*+<(?:div|p|pre|ul|ol|table|h[1-6]|blockquote|hr|details)(?=[\s/>])[^<>]*>", re.I
@@ -31,6 +32,11 @@ _RENDERED_NAMES = (
     "semantics span strike strong sub summary sup svg table tbody td tfoot th thead tr u ul"
 )
 _RENDERED = {*_VOID, *_RENDERED_NAMES.split()}
+
+
+def has_markup(text: str) -> bool:
+    """Whether there is anything of HTML in a text: a tag or a character reference."""
+    return _MARKUP.search(text) is not None
 
 
 def is_html(text: str) -> bool:

@@ -75,6 +75,8 @@ def _form(role: str, text: str, key: str, html: bool | None) -> Form:
         return "text"
     if html is None:
         html = key != "markdown" and forms.is_html(text)
+    elif html and not forms.has_markup(text):
+        html = False  # a page's answer that was never rendered
     return "html" if html else "markdown"
 
 

@@ -22,7 +22,7 @@ from openchat_cli.data.clean import clean
 from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.worker import Item
 from tests.conftest import RunCli
-from tests.data import generator
+from tests.data import generator, test_export, test_saved_pages
 from tests.data.cleaning import HI, MESSAGES, cleaned
 
 
@@ -414,3 +414,79 @@ def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     found = sum(1 for _ in sources.items(folder))
     assert (found, sources.pages_in(folder)) == (100_001, 100_001)
     assert time.process_time() - started < 10
+
+
+# --- all at once ---
+
+
+def test_every_source_in_one_run_for_any_number_of_workers(
+    openchat: RunCli, tmp_path: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    folder = tree(tmp_path / "in")
+    (folder / "x").mkdir()
+    zipped(folder / "x" / "pages.zip", {f"{n}.html": page(f"zip{n}") for n in range(100)})
+    tarred(folder / "x" / "pages.tgz", "w:gz", {f"{n}.html": page(f"tar{n}") for n in range(100)})
+    lines = [
+        {"id": f"row{n}", "messages": [{"role": "user", "content": f"row{n}"}, MESSAGES[1]]}
+        for n in range(300)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines), "utf-8")
+    (folder / "array.json").write_text(json.dumps(lines[:50]), "utf-8")  # all repeated
+    chats = test_export.export()
+    (folder / "chatgpt").mkdir()
+    (folder / "chatgpt" / "conversations.json").write_text(json.dumps(chats), "utf-8")
+    (folder / "saved.html").write_bytes(
+        test_saved_pages.saved(test_saved_pages.question(), test_saved_pages.answer())
+    )
+    table = pyarrow.Table.from_pylist([{**row, "id": f"p{n}"} for n, row in enumerate(lines[:9])])
+    parquet.write_table(table, folder / "rows.parquet")
+    (folder / "torn.zip").write_bytes(b"PK\3\4 torn")
+    counts = {}
+    for workers in (1, 3):
+        ended = openchat("data", "clean", "in", f"out{workers}", "--workers", workers, "--json")
+        assert ended.returncode == 0, ended.stderr
+        counts = json.loads(ended.stdout)["counts"]
+    for name in ("conversations.jsonl", "dropped.jsonl", "clean.report.json"):
+        one, three = ((tmp_path / out / name).read_bytes() for out in ("out1", "out3"))
+        assert one == three
+    assert counts["kept"] == 5 + 100 + 100 + 300 + 1 + 1
+    assert counts["reasons"] == {"unreadable": 1, "not_text": 1, "no_content": 1, "duplicate": 59}
+    assert counts["read"] == counts["kept"] + counts["dropped"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_dumps_and_archives(tmp_path: Path) -> None:
+    """Eight times the dump, the archive, the export in one line: the same memory."""
+    long = {"role": "user", "content": "x" * 20_000}
+    asked = {"role": "user", "content": "N"}
+    text = json.dumps({"id": "N", "messages": [asked, MESSAGES[1], long]})
+    peaks: dict[str, list[int]] = {}
+    for count in (500, 4000):
+        rows = [text.replace('"N"', f'"{number}"') for number in range(count)]
+        (tmp_path / "lines.jsonl").write_text("\n".join(rows), "utf-8")
+        (tmp_path / "array.json").write_text(f"[{','.join(rows)}]", "utf-8")
+        keyed = ",".join(f'"{number}":{one}' for number, one in enumerate(rows))
+        (tmp_path / "keyed.json").write_text(f"{{{keyed}}}", "utf-8")
+        members = {f"{n}.json": one.encode() for n, one in enumerate(rows)}
+        zipped(tmp_path / "rows.zip", members)
+        tarred(tmp_path / "rows.tgz", "w:gz", members)
+        for name in ("lines.jsonl", "array.json", "keyed.json", "rows.zip", "rows.tgz"):
+            code = (
+                "from pathlib import Path; from openchat_cli.cli.main import main;"
+                f"main(['data', 'clean', {name!r}, 'out', '--workers', '1', '--force', '--quiet']);"
+                "status = Path('/proc/self/status').read_text();"
+                "print(status.split('VmHWM:')[1].split()[0])"
+            )
+            ended = subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                check=True,
+            )
+            peaks.setdefault(name, []).append(int(ended.stdout))
+    assert all(large < small + 16_000 for small, large in peaks.values()), peaks  # KiB
