@@ -86,6 +86,7 @@ _KINDS = {
     "step": "a training log",
     "eval": "a training log",
     "summary": "a command's --json summary",
+    "dataset": "a token dataset's manifest",
     "clean_report": "a report",
     "filter_report": "a report",
 }
@@ -125,10 +126,13 @@ def from_json(value: Any) -> Candidate:
         entries = _entries(value.get(key))
         if entries is not None:
             noisy = any(isinstance(entry, dict) and "from" in entry for entry in entries)
-            return _row(value, messages.turns(entries, html=None), noisy=noisy)
-    turns = _pair(value) or _marked(value)
-    if turns:
-        return _row(value, turns)
+            # What we wrote is Markdown, even where all of it looks like HTML.
+            is_ours = "kind" in value and "version" in value
+            turns = messages.turns(entries, html=False if is_ours else None)
+            return _row(value, turns, noisy=noisy)
+    asked = _pair(value) or _marked(value)
+    if asked:
+        return _row(value, asked)
     known = ", ".join(str(key)[:40] for key in list(value)[:8]) or "nothing"
     raise RejectError("unknown_shape", f"an object with {known}")
 

@@ -35,7 +35,7 @@ def items(path: Path, *, without: Set[Path] = frozenset()) -> Iterator[Item]:
     anything wrong further in becomes an item with a problem.
     """
     if path == jsonl.STDIO:
-        yield from _named(sys.stdin.buffer, "stdin", "-")
+        yield from _named(sys.stdin.buffer, "stdin", "stdin")
         return
     try:
         is_folder = path.is_dir()

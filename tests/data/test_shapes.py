@@ -81,6 +81,13 @@ def test_names_of_the_one_who_answers(tmp_path: Path, name: str) -> None:
     assert len(kept[0]["id"]) == 32
 
 
+def test_our_own_rows_are_verbatim(tmp_path: Path) -> None:
+    messages = [USER, {"role": "assistant", "content": "<p>Hi</p>"}]
+    row = {"kind": "conversation", "version": 1, "id": "a", "messages": messages}
+    (kept,), _ = cleaned_value(tmp_path, [row])
+    assert kept["messages"] == messages
+
+
 def test_what_is_carried(tmp_path: Path) -> None:
     row = said(
         {"role": "system", "content": "Be brief."},

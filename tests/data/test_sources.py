@@ -34,7 +34,7 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     (folder / "ShareGPT" / "deep").mkdir(parents=True)
     (folder / "ShareGPT" / "b.html").write_bytes(page("b"))
     (folder / "ShareGPT" / "deep" / "c.htm").write_bytes(page("c"))
-    (folder / "ShareGPT" / "a.html.gz").write_bytes(generator.packed(page("a")))
+    (folder / "ShareGPT" / "a.HTML.GZ").write_bytes(generator.packed(page("a")))
     (folder / "ShareGPT" / ".hidden.html").write_bytes(page("hidden"))
     (folder / "notes.txt").write_text("not a chat", "utf-8")
     with zipfile.ZipFile(folder / "x.zip", "w") as packed:
