@@ -12,7 +12,7 @@ REASONS = {
     "unreadable": "the file can't be opened, unpacked or read",
     "not_html": "the page is empty or holds no HTML",
     "not_utf8": "the bytes are not UTF-8",
-    "no_data": "the page has no __NEXT_DATA__",
+    "no_data": "the page has neither __NEXT_DATA__ nor a saved chat",
     "bad_json": "the JSON is cut off or broken",
     "no_content": "the page or row holds no conversation",
     "unknown_shape": "the JSON is not a conversation in a known form",

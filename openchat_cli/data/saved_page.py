@@ -125,7 +125,9 @@ def _add_human(turns: list[Turn], element: Element, number: int, *, has_picture:
     if has_picture:
         raise RejectError("not_text", "a picture", f"message {number}")
     html = "\n".join(element.parts) or element.inner
-    turns.append(Turn("human", visible_text(_BREAK.sub("\n", html)), "text"))
+    text = visible_text(_BREAK.sub("\n", html))
+    # Outside an element that keeps its white space, what is around the text is the page's own.
+    turns.append(Turn("human", text if element.parts else text.strip(), "text"))
 
 
 def _add_answer(turns: list[Turn], element: Element) -> None:

@@ -404,6 +404,20 @@ def test_a_deep_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("messages", [2, 20_000])
+def test_a_page_of_fifty_megabytes(tmp_path: Path, messages: int) -> None:
+    answer = "<p>word <em>and</em> <code>code</code></p>" * (50_000_000 // 41 // (messages // 2))
+    turns = [("human", "hi"), ("gpt", answer)] * (messages // 2)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.html").write_bytes(generator.page(turns, answers_as_html=False))
+    started = time.process_time()
+    kept, _ = cleaned(folder)
+    assert len(kept[0]["messages"]) == messages
+    assert time.process_time() - started < 100
+
+
+@pytest.mark.slow
 def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
