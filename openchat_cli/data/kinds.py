@@ -36,6 +36,7 @@ _PAGE = re.compile(
 _OURS = (
     "dropped.jsonl",
     ".report.json",
+    ".report.html",
     ".dataset.json",
     ".train.json",
     ".eval.json",

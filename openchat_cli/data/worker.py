@@ -87,7 +87,7 @@ def _candidate(item: Item) -> Candidate:
 
 def _read(path: str) -> bytes:
     try:
-        with gzip.open(path) if path.lower().endswith(".gz") else Path(path).open("rb") as stream:
+        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
             data: bytes = stream.read(LARGEST_PAGE + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

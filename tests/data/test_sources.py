@@ -34,7 +34,7 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     (folder / "ShareGPT" / "deep").mkdir(parents=True)
     (folder / "ShareGPT" / "b.html").write_bytes(page("b"))
     (folder / "ShareGPT" / "deep" / "c.htm").write_bytes(page("c"))
-    (folder / "ShareGPT" / "a.HTML.GZ").write_bytes(generator.packed(page("a")))
+    (folder / "ShareGPT" / "a.html.gz").write_bytes(generator.packed(page("a")))
     (folder / "ShareGPT" / ".hidden.html").write_bytes(page("hidden"))
     (folder / "notes.txt").write_text("not a chat", "utf-8")
     with zipfile.ZipFile(folder / "x.zip", "w") as packed:
@@ -406,10 +406,11 @@ def test_a_deep_folder(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("messages", [2, 20_000])
 def test_a_page_of_fifty_megabytes(tmp_path: Path, messages: int) -> None:
-    answer = "<p>word <em>and</em> <code>code</code></p>" * (50_000_000 // 41 // (messages // 2))
-    turns = [("human", "hi"), ("gpt", answer)] * (messages // 2)
+    answer = f"<p>{'word ' * 200}</p>" * (25_000_000 // 1007 // (messages // 2))
+    question = "word " * (25_000_000 // 5 // (messages // 2))
     folder = tmp_path / "in"
     folder.mkdir()
+    turns = [("human", question), ("gpt", answer)] * (messages // 2)
     (folder / "a.html").write_bytes(generator.page(turns, answers_as_html=False))
     started = time.process_time()
     kept, _ = cleaned(folder)
