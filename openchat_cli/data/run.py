@@ -14,6 +14,7 @@ from openchat_cli.data.clean import clean
 from openchat_cli.data.clean import outputs_of as clean_outputs
 from openchat_cli.data.convert import ConvertSummary, convert
 from openchat_cli.data.convert import outputs_of as convert_outputs
+from openchat_cli.data.criteria import check
 from openchat_cli.data.filter import FilterSummary, filter_rows
 from openchat_cli.data.filter import outputs_of as filter_outputs
 from openchat_cli.data.ledger import CleanSummary
@@ -31,19 +32,21 @@ class RunSummary:
 
 def run(
     settings: CleanSettings,
-    model: str,
+    kept: FilterSettings,
     targets: Sequence[ConvertSettings],
     *,
     cleaned: Callable[[CleanSummary], None] = lambda summary: None,
+    filtered: Callable[[FilterSummary], None] = lambda summary: None,
     progress: Progress = SILENT,
 ) -> RunSummary:
     """The three steps in one folder: each target's input and output are the clean step's output.
 
-    `cleaned` is told of the first step's summary before the next begins, and may raise.
+    `cleaned` and `filtered` are told of a step's summary before the next begins, and may raise.
     """
     folder = settings.output
     if folder == jsonl.STDIO:
         raise UsageError("data run writes several files: OUT must be a folder")
+    check(dataclasses.replace(kept, input=settings.input))
     wanted = [*clean_outputs(folder), *filter_outputs(folder)]
     for target in targets:
         kind = resolve_type(
@@ -54,9 +57,9 @@ def run(
     jsonl.claim(wanted, force=settings.force)
     first = clean(settings, progress=progress)
     cleaned(first)
-    second = filter_rows(
-        FilterSettings(folder, folder, model=model, force=settings.force), progress=progress
-    )
+    step = dataclasses.replace(kept, input=folder, output=folder)
+    second = filter_rows(step, progress=progress)
+    filtered(second)
     third = [
         convert(dataclasses.replace(target, input=folder, output=folder), progress=progress)
         for target in targets

@@ -27,11 +27,24 @@ class CleanSettings:
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """`data filter`: the conversations of one model, "any" for all."""
+    """`data filter`: the conversations that meet every criterion given.
+
+    `model` empty: GPT-4 as in the original release, or all where `ids` names the conversations.
+    Bounds are inclusive, None is none; `sample` is a count ("1000") or a share ("10%", "0.1").
+    """
 
     input: Path
     output: Path
-    model: str = "GPT-4"
+    ids: Path | None = None
+    model: tuple[str, ...] = ()
+    min_turns: int | None = None
+    max_turns: int | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
+    lang: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    sample: str | None = None
+    seed: int = 42
     force: bool = False
 
 

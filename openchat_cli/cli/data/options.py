@@ -50,10 +50,6 @@ WordsOption = Annotated[
     Path | None,
     typer.Option("--blocked-words", help="A file with one blocked word a line; empty blocks none."),
 ]
-ModelOption = Annotated[
-    str,
-    typer.Option("--model", help="The model whose conversations to keep, exactly; any for all."),
-]
 ModelPathOption = Annotated[
     Path | None,
     typer.Option(

@@ -14,13 +14,24 @@ from openchat_cli.cli.data.convert import (
     train_command,
     with_tokenizer,
 )
+from openchat_cli.cli.data.filter import tell_filtered
+from openchat_cli.cli.data.filter_options import (
+    IdsOption,
+    LangOption,
+    MaxCharsOption,
+    MaxTurnsOption,
+    MinCharsOption,
+    MinTurnsOption,
+    ModelsOption,
+    SampleOption,
+    WhereOption,
+)
 from openchat_cli.cli.data.options import (
     ChatsArgument,
     CompatOption,
     ContextOption,
     ConverterOption,
     FolderArgument,
-    ModelOption,
     ModelPathOption,
     RatioOption,
     SeedOption,
@@ -37,7 +48,15 @@ from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSet
 def run(
     input_: ChatsArgument,
     output: FolderArgument,
-    model: ModelOption = FilterSettings.model,
+    model: ModelsOption = None,
+    lang: LangOption = None,
+    min_turns: MinTurnsOption = FilterSettings.min_turns,
+    max_turns: MaxTurnsOption = FilterSettings.max_turns,
+    min_chars: MinCharsOption = FilterSettings.min_chars,
+    max_chars: MaxCharsOption = FilterSettings.max_chars,
+    where: WhereOption = None,
+    ids: IdsOption = FilterSettings.ids,
+    sample: SampleOption = FilterSettings.sample,
     model_type: Annotated[
         str | None,
         typer.Option("--model-type", help="One type; all built-in ones when absent."),
@@ -65,6 +84,21 @@ def run(
     """
     words = blocked(blocked_word, blocked_words)
     settings = CleanSettings(input_, output, workers, converter, words, force)
+    kept = FilterSettings(
+        output,
+        output,
+        ids=ids,
+        model=tuple(model or ()),
+        min_turns=min_turns,
+        max_turns=max_turns,
+        min_chars=min_chars,
+        max_chars=max_chars,
+        lang=tuple(lang or ()),
+        where=tuple(where or ()),
+        sample=sample,
+        seed=seed,
+        force=force,
+    )
     base = ConvertSettings(
         output,
         output,
@@ -87,9 +121,10 @@ def run(
         ]
         summary = work(
             settings,
-            model,
+            kept,
             targets,
             cleaned=lambda found: tell_cleaned(terminal, settings, found, strict=strict),
+            filtered=lambda found: tell_filtered(terminal, kept, found),
             progress=terminal.progress,
         )
         for converted in summary.convert:
