@@ -37,6 +37,7 @@ _OURS = (
     "dropped.jsonl",
     ".report.json",
     ".report.html",
+    ".map.html",
     ".dataset.json",
     ".train.json",
     ".eval.json",

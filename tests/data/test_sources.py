@@ -37,6 +37,7 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     (folder / "ShareGPT" / "a.html.gz").write_bytes(generator.packed(page("a")))
     (folder / "ShareGPT" / ".hidden.html").write_bytes(page("hidden"))
     (folder / "notes.txt").write_text("not a chat", "utf-8")
+    (folder / "openchat.map.html").write_text("<html>our own</html>", "utf-8")
     with zipfile.ZipFile(folder / "x.zip", "w") as packed:
         packed.writestr("z/2.html", page("zip2"))
         packed.writestr("z/1.html", page("zip1"))
@@ -55,7 +56,7 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     assert dropped == []
     assert [row["id"] for row in kept] == ["a", "b", "c", "row", "zip1", "zip2", "t1", "t2"]
     report = json.loads((tmp_path / "out" / "clean.report.json").read_text("utf-8"))
-    assert (report["read"], report["ignored_files"]) == (8, 2)
+    assert (report["read"], report["ignored_files"]) == (8, 3)
 
 
 def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
