@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from openchat_cli.core import jsonl
 from openchat_cli.core.records import Conversation, Message
-from openchat_cli.data import converters, models, pages, rules, shapes
+from openchat_cli.data import converters, models, pages, rules, saved_page, shapes
 from openchat_cli.data.candidates import Candidate, RejectError
 from openchat_cli.data.settings import Converter
 
@@ -107,7 +107,7 @@ def _candidate(item: Item) -> Candidate:
         raise RejectError(*item.problem)
     data = _read(item.path) if item.data is None else item.data
     if item.kind == "page":
-        return shapes.from_page(pages.next_data(data))
+        return saved_page.from_page(data)
     return shapes.from_json(pages.parse_json(data))
 
 

@@ -283,7 +283,7 @@ def test_an_unreadable_page_is_a_drop(tmp_path: Path) -> None:
         (lambda folder: folder.mkdir(), "in: holds no pages and no dumps"),
         (lambda folder: write(folder, b"").joinpath("0.html").rename(folder / "a.txt"), "holds no"),
         (lambda folder: write(folder, b"<p>"), "none of 1 conversations was kept"),
-        (lambda folder: folder.write_bytes(b"\x89PNG\0\0"), "none of 1 conversations was kept"),
+        (lambda folder: folder.write_bytes(b"\x89PNG\0\0"), "in: holds binary data"),
     ],
     ids=["missing", "empty", "other files", "nothing kept", "not text"],
 )

@@ -85,6 +85,13 @@ CompatOption = Annotated[
         help="reference: StarCoder's ids as the original's slow tokeniser gave them.",
     ),
 ]
+SplitFlag = Annotated[
+    bool,
+    typer.Option(
+        "--split",
+        help="Cut conversations longer than the context between turns, rather than truncate them.",
+    ),
+]
 
 
 def ray_address(executor: Executor, given: str | None) -> str | None:

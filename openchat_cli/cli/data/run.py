@@ -37,6 +37,7 @@ from openchat_cli.cli.data.options import (
     RatioOption,
     RayAddressOption,
     SeedOption,
+    SplitFlag,
     WordOption,
     WordsOption,
     WorkersOption,
@@ -76,6 +77,7 @@ def run(
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
     compat: CompatOption = ConvertSettings.compat,
+    split: SplitFlag = ConvertSettings.split,
     strict: StrictFlag = False,
     force: ForceFlag = False,
     json_: JsonFlag = False,
@@ -125,6 +127,7 @@ def run(
         context,
         compat,
         force,
+        split,
     )
     with Terminal("data run", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.data.run import run as work
