@@ -36,6 +36,8 @@ def name_environment(command: Any, at: tuple[str, ...] = ("openchat",)) -> None:
         if param.param_type_name == "option" and not param.is_eager:
             param.envvar = "_".join((*at, option_name(param))).replace("-", "_").upper()
             param.show_envvar = False
+            if param.multiple:
+                param.envvar_list_splitter = "\n"  # blanks are part of labels and conditions
 
 
 def find(start: Path) -> Path | None:
@@ -85,11 +87,12 @@ def _checked(where: str, value: Any, param: Any) -> Any:
 
     Raises UsageError for a list or table in the place of one value: Typer can't name the file.
     """
-    values = value if param.multiple and isinstance(value, list) else [value]
+    several = getattr(param, "multiple", False)  # arguments have no such attribute
+    values = value if several and isinstance(value, list) else [value]
     for one in values:
         if isinstance(one, list | dict):
             raise UsageError(f"{where}: one value is expected, found a {_kind(one)}")
-    return values if param.multiple else value
+    return values if several else value
 
 
 def _kind(value: object) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from openchat_cli.core.errors import MissingExtraError
 from openchat_cli.data.candidates import REASONS
 from openchat_cli.data.ledger import CleanSummary, by_reason
-from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.overview import SAMPLED, Example, Lengths, Overview
+from openchat_cli.data.settings import CleanSettings
 from openchat_cli.web import charts
 from openchat_cli.web.html import Html, join, tag
 from openchat_cli.web.shell import asset, page
@@ -217,7 +217,9 @@ def _languages(overview: Overview) -> list[Html]:
     if sampled == overview.turns.n:
         lead = f"Of all {sampled:,} kept conversations."
     else:
-        lead = f"Of {sampled:,} of the {overview.turns.n:,} kept conversations, at most {SAMPLED:,}."
+        lead = (
+            f"Of {sampled:,} of the {overview.turns.n:,} kept conversations, at most {SAMPLED:,}."
+        )
     return [
         tag("p", lead + " What mixes languages counts as the one it begins with.", class_="muted"),
         *_counted("Languages, by ISO 639-1 code", "Language", found.most_common()),
@@ -258,7 +260,8 @@ def _sources(overview: Overview) -> list[Html]:
     ]
     caption = f"Dumps by file, pages by folder ({_of(len(shown), len(names))})"
     stacks = [
-        charts.Stack(name, (overview.kept_from[name], overview.dropped_from[name])) for name, _ in shown
+        charts.Stack(name, (overview.kept_from[name], overview.dropped_from[name]))
+        for name, _ in shown
     ]
     chart = charts.stacked(
         stacks, kinds=_KEPT_OR_NOT, title="Sources", description="Kept and dropped of each source."

@@ -14,8 +14,8 @@ from openchat_cli.core.records import Dropped
 from openchat_cli.data import models
 from openchat_cli.data.candidates import REASONS
 from openchat_cli.data.near import Index
-from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.overview import Overview
+from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.worker import Verdict
 
 # What is done to conversations that are kept, in the words of the rules' notes.
@@ -47,6 +47,8 @@ class CleanSummary:
     near: list[NearPair] = field(default_factory=list)
     overview: Overview = field(default_factory=Overview)
     outputs: tuple[Path, ...] = ()
+    shards: int = 0  # pieces of the input; of those, `reused` were finished by a run before
+    reused: int = 0
 
     @property
     def dropped(self) -> int:

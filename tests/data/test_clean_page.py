@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from openchat_cli.data.clean import clean
-from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.overview import EXAMPLES, Lengths
+from openchat_cli.data.settings import CleanSettings
 from tests.conftest import RunCli
 from tests.data import faults, generator
 from tests.web.browser import CHROMIUM, Browser
@@ -95,11 +95,11 @@ def test_where_it_cannot_be_written(openchat: RunCli, tmp_path: Path) -> None:
     ended = openchat("data", "clean", "in", "-", "--report", "html")
     assert (ended.returncode, "--report html needs a folder" in ended.stderr) == (2, True)
     assert openchat("data", "clean", "in", "out", "--report", "pdf").returncode == 2
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "clean.report.html").write_text("mine")
-    ended = openchat("data", "clean", "in", "out", "--report", "html")
-    assert (ended.returncode, "already there" in ended.stderr) == (2, True)
-    assert (tmp_path / "out" / "clean.report.html").read_text() == "mine"
+    page = tmp_path / "out" / "clean.report.html"
+    for options, code in (((), 0), (("--force",), 0), ((), 2)):
+        ended = openchat("data", "clean", "in", "out", "--report", "html", *options)
+        assert ended.returncode == code, ended.stderr
+        assert page.read_text("utf-8").endswith("</html>\n")
 
 
 def test_the_page_is_not_taken_for_a_chat(openchat: RunCli, tmp_path: Path) -> None:

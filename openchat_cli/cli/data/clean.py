@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from openchat_cli.cli.data.options import (
     ChatsArgument,
     ConverterOption,
+    ExecutorOption,
     KeepBlockedFlag,
     NearOption,
+    RayAddressOption,
     ReportOption,
     RowsOutArgument,
     WordOption,
     WordsOption,
     WorkersOption,
+    ray_address,
 )
 from openchat_cli.cli.options import ForceFlag, JsonFlag, QuietFlag, StrictFlag
 from openchat_cli.cli.terminal import Terminal
@@ -36,6 +39,8 @@ def clean(
     keep_blocked: KeepBlockedFlag = CleanSettings.keep_blocked,
     near_dup: NearOption = CleanSettings.near_dup,
     report: ReportOption = CleanSettings.report,
+    executor: ExecutorOption = CleanSettings.executor,
+    ray_address_: RayAddressOption = CleanSettings.ray_address,
     strict: StrictFlag = False,
     force: ForceFlag = False,
     json_: JsonFlag = False,
@@ -47,16 +52,20 @@ def clean(
     openchat data clean pages/ out/
     openchat data clean dump.jsonl - | openchat data filter - out/
     """
+    words = blocked(blocked_word, blocked_words)
+    address = ray_address(executor, ray_address_)
     settings = CleanSettings(
         input_,
         output,
         workers,
         converter,
-        blocked(blocked_word, blocked_words),
+        words,
         force,
         keep_blocked=keep_blocked,
         near_dup=near_dup,
         report=report,
+        executor=executor,
+        ray_address=address,
     )
     to_stdout = output == STDIO
     with Terminal(
@@ -97,6 +106,8 @@ def counts_of(summary: CleanSummary) -> dict[str, object]:
         "dropped": summary.dropped,
         "reasons": by_reason(summary),
         "blocked_kept": summary.blocked_kept.total(),
+        "shards": summary.shards,
+        "reused": summary.reused,
     }
 
 
@@ -127,6 +138,10 @@ def _remarks(summary: CleanSummary) -> list[str]:
     """What the table does not say, where there is something to say."""
     notes = summary.notes
     counted = (
+        (
+            summary.reused,
+            f"of {summary.shards} shards were taken from the run before, which had finished them",
+        ),
         (summary.ignored, "files that hold no chats were passed by"),
         (len(summary.near), "near duplicates: clean.report.json has the pairs"),
         (summary.blocked_kept.total(), "of the kept ones say a blocked word"),
