@@ -11,9 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from html import unescape
 
-from openchat_cli.data.converter import TAG, name_of
-from openchat_cli.data.dom import without_comments
-from openchat_cli.data.inline import decode
+from openchat_cli.data.dom import TAG, decode, name_of, without_comments
 
 _HIDDEN = {"button", "svg", "style", "script", "noscript", "template", "title"}
 # Tags inside a word do not part it; all others do.

@@ -178,8 +178,13 @@ def loaded(item: Item) -> Item:
 
 def _read(path: str) -> bytes:
     try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
-            data: bytes = stream.read(LARGEST_PAGE + 1)
+        if path.endswith(".gz"):
+            with gzip.open(path) as packed:
+                data: bytes = packed.read(LARGEST_PAGE + 1)
+        else:
+            with Path(path).open("rb") as stream:
+                # Read at most one byte too many; memory for more would be set aside at once.
+                data = stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_PAGE) + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RejectError("unreadable", reason) from None

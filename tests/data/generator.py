@@ -75,7 +75,8 @@ class _Book:
 
 def _answer(chance: random.Random) -> str:
     """A document that says something: an empty code block alone would be an empty answer."""
-    text = roundtrip.document(chance)
+    # Formulas have no Markdown that a reader of CommonMark would show alike.
+    text = chatgpt.FORMULA.sub("x", roundtrip.document(chance))
     return text if text.strip("`\n") else f"Nothing:\n\n{text}"
 
 
@@ -86,12 +87,16 @@ def page(
     model: str | None = "Model: GPT-4",
     full: bool = False,
     answers_as_html: bool = True,
+    age: str = "2023-04",
 ) -> bytes:
-    """A page's bytes; answers are given as Markdown. `full`: with the shell around the data."""
+    """A page's bytes; answers are given as Markdown. `full`: with the shell around the data.
+
+    `age` says how the answers' code blocks stood on ChatGPT's page (chatgpt.AGES).
+    """
     values = [
         {
             "from": role,
-            "value": chatgpt.page_html(text) if role == "gpt" and answers_as_html else text,
+            "value": chatgpt.page_html(text, age) if role == "gpt" and answers_as_html else text,
         }
         for role, text in items
     ]
