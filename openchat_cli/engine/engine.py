@@ -138,8 +138,8 @@ class Engine:
     ) -> Generation:
         """Ask for an answer to the token ids `prompt`.
 
-        `deliver` is called from the engine's thread, once a step, with the deltas of all requests
-        that were submitted with the same one; it must not block.
+        `deliver` is called from the engine's thread, once a step (twice where prompts were read),
+        with the deltas of all requests that were submitted with the same one; it must not block.
 
         Raises InputError for an empty prompt or ids that the model lacks, UsageError for params
         with such ids, ContextLengthError, QueueFullError, and EngineError where the engine has
@@ -279,6 +279,7 @@ class Engine:
         parts = self._scheduler.to_read()
         if parts:
             self._prefill(parts)
+            self._send()  # a first token need not wait for the others' next
         rows = self._scheduler.rows[: self._scheduler.decoding]
         if rows:
             logits = self._runner.decode([r.tokens[-1] for r in rows], [r.cached for r in rows])

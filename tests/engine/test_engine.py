@@ -19,6 +19,7 @@ from openchat_cli.engine.generation import (
     Generation,
     QueueFullError,
 )
+from openchat_cli.engine.runner import Runner
 from openchat_cli.engine.settings import SamplingParams
 from tests.engine import tiny
 
@@ -35,6 +36,8 @@ def prompts(count: int, *, longest: int = 60, seed: int = 1) -> list[list[int]]:
 
 MODELS = {
     "llama": tiny.llama,
+    "mistral": tiny.mistral,
+    "mistral-window": lambda: tiny.mistral(window=16),
     "bigcode": tiny.bigcode,
     "bigcode-multi-head": lambda: tiny.bigcode(multi_query=False),
 }
@@ -66,6 +69,17 @@ def test_answers_of_many_lengths_leave_no_trace_in_each_other() -> None:
         assert completion.prompt_tokens == len(prompt)
         assert completion.completion_tokens == len(expected)
         assert completion.finish_reason == ("stop" if expected[-1] == tiny.EOT else "length")
+
+
+def test_a_long_answer_beside_short_ones_is_attended_apart() -> None:
+    model = tiny.mistral(seed=2, window=90)
+    asked = [[tiny.BOS, *range(1, 200)], *prompts(5, longest=4)]
+    wanted = [tiny.reference(model, prompt, 24) for prompt in asked]
+    runner = Runner(model, slots=6, context=256, vocab_size=tiny.VOCAB)
+    runner.apart = 1  # as if a position were large
+    with Engine(runner, tiny.ByteTokenizer(), tiny.KIND) as engine:
+        apart = engine.complete(asked, [GREEDY] * len(asked))
+    assert [list(completion.token_ids) for completion in apart] == wanted
 
 
 def test_a_seed_repeats_alone_and_in_company() -> None:
