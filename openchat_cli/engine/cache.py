@@ -157,12 +157,23 @@ class SlotCache(Cache):
         self.values = [_zeros(shape, dtype, device) for shape in shapes]
         super().__init__(layers=[_Layer(self, index) for index in range(len(shapes))])
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another."""
-        if source == target or not length:
-            return
         for stored in (*self.keys, *self.values):
             stored[target, :, :length] = stored[source, :, :length]
+
+    def swap(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Exchange two slots, each given with the number of its positions that matter."""
+        (first, ours), (second, theirs) = one, other
+        for stored in (*self.keys, *self.values):
+            saved = stored[first, :, :ours].clone() if theirs else stored[first, :, :ours]
+            stored[first, :, :theirs] = stored[second, :, :theirs]
+            stored[second, :, :ours] = saved
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot whose numbers may be none (0 · NaN is NaN, also where masked away)."""
+        for stored in (*self.keys, *self.values):
+            stored[slot] = 0
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no types

@@ -89,7 +89,7 @@ class Engine:
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))
         # SentencePiece puts a space before every text, an answer too.
         self._drop_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
-        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.move)
+        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.contents)
         self._arrived: deque[Row] = deque()
         self._outgoing: list[tuple[Row, Delta]] = []
         self._signal = threading.Condition()
@@ -310,7 +310,8 @@ class Engine:
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
         tokens = sample(logits, [row.sampler for row in rows])
-        for row, token in zip(rows, tokens, strict=True):
+        # From the last slot down: rows that end together then need not be moved around each other.
+        for row, token in reversed(list(zip(rows, tokens, strict=True))):
             if token is None:
                 self._end(row, "error", "the model gave logits that are not numbers")
                 continue
@@ -337,7 +338,7 @@ class Engine:
     def _end(
         self, row: Row, reason: FinishReason, error: str | None = None, text: str = ""
     ) -> None:
-        self._scheduler.drop(row)
+        self._scheduler.drop(row, keep=reason != "error")
         self._outgoing.append((row, _last_delta(row, reason, error, text)))
 
     def _send(self) -> None:
@@ -375,5 +376,6 @@ def _last_delta(row: Row, reason: FinishReason, error: str | None, text: str) ->
         prompt_tokens=len(row.prompt),
         completion_tokens=len(row.tokens),
         error=error,
+        cached_tokens=row.reused,
     )
     return Delta(text, completion)

@@ -47,6 +47,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     error: str | None = None
+    cached_tokens: int = 0  # of the prompt's: those that were not read anew
 
 
 @dataclass(frozen=True, slots=True)

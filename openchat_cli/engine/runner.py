@@ -53,7 +53,7 @@ class Runner:
         slot_bytes = 2 * layers * heads * context * size * model.dtype.itemsize
         self.slots = _fitting(slots, slot_bytes, self.device, memory)
         shape = (self.slots, heads, context, size)
-        self._cache = SlotCache([shape] * layers, model.dtype, self.device)
+        self.contents = SlotCache([shape] * layers, model.dtype, self.device)
         window = getattr(config, "sliding_window", None)
         self._window = window if window is not None and window < context else None
         position_bytes = 2 * heads * size * model.dtype.itemsize
@@ -86,17 +86,13 @@ class Runner:
         )
         return self._logits(self._hidden(step)[:, 0])
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Move a slot's first `length` positions to another slot."""
-        self._cache.move(source, target, length)
-
     def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
-        self._cache.step = step
+        self.contents.step = step
         hidden: Tensor = self.model.base_model(
             input_ids=step.input_ids,
             attention_mask=self._no_mask,
             position_ids=step.position_ids,
-            past_key_values=self._cache,
+            past_key_values=self.contents,
             use_cache=True,
             step=step,
         ).last_hidden_state

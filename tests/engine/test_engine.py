@@ -301,3 +301,57 @@ def test_a_deliverer_that_is_gone_frees_its_slots() -> None:
         engine.submit([tiny.BOS], LONG, deliver=gone)
         until(lambda: engine.load_now().answering == 0)
         assert engine.submit([tiny.BOS], GREEDY).result().error is None
+
+
+def test_the_next_turn_reads_only_what_is_new() -> None:
+    model = tiny.llama(seed=4)
+    first = prompts(1, longest=60, seed=8)[0]
+    with tiny.engine(model, slots=3) as engine:
+        turn = engine.submit(first, GREEDY).result()
+        second = [*first, *turn.token_ids, *range(40, 60)]
+        again = engine.submit(second, GREEDY).result()
+        other = engine.submit([tiny.BOS, *range(100, 130)], GREEDY).result()
+        third = engine.submit(second, GREEDY).result()
+    # The last token sampled was never read.
+    assert again.cached_tokens == len(first) + len(turn.token_ids) - 1
+    assert (turn.cached_tokens, other.cached_tokens) == (0, 0)
+    assert third.cached_tokens == len(second) - 1
+    assert list(again.token_ids) == tiny.reference(model, second, 24) == list(third.token_ids)
+
+
+def test_several_answers_to_one_prompt_read_it_once() -> None:
+    model = tiny.llama(seed=4)
+    prompt = [tiny.BOS, *range(50)]
+    with tiny.engine(model, slots=4) as engine:
+        results = engine.complete([prompt] * 7, [GREEDY] * 7)
+    assert [result.cached_tokens for result in results] == [0] + [len(prompt) - 1] * 6
+    assert {result.token_ids for result in results} == {results[0].token_ids}
+    assert list(results[0].token_ids) == tiny.reference(model, prompt, 24)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shared_beginnings_never_change_an_answer(name: str) -> None:
+    model = MODELS[name]()
+    rng = random.Random(3)
+    stems = prompts(4, longest=50, seed=9)
+    asked = [[*rng.choice(stems), *rng.sample(range(256), rng.randint(0, 30))] for _ in range(40)]
+    wanted = [tiny.reference(model, prompt, 8) for prompt in asked]
+    params = [SamplingParams(temperature=0, max_tokens=8)] * len(asked)
+    with tiny.engine(model, slots=5, prefill_tokens=30) as engine:
+        for _ in range(2):
+            results = engine.complete(asked, params)
+            assert [list(result.token_ids) for result in results] == wanted
+    assert sum(result.cached_tokens for result in results) > 200
+
+
+def test_spoilt_numbers_are_not_kept() -> None:
+    model = tiny.llama(seed=5)
+    wanted = tiny.reference(model, [tiny.BOS, 5], 24)
+    embeddings = model.get_input_embeddings().weight.data
+    healthy = embeddings[9].clone()
+    embeddings[9] = float("nan")
+    with tiny.engine(model, slots=1) as engine:
+        assert engine.submit([tiny.BOS, *[9] * 40], GREEDY).result().error is not None
+        embeddings[9] = healthy
+        result = engine.submit([tiny.BOS, 5], GREEDY).result()
+    assert list(result.token_ids) == wanted
