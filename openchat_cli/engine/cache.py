@@ -54,8 +54,6 @@ class PrefillStep:
         self.input_ids = torch.tensor([[t for span in spans for t in span.tokens]], device=device)
         positions = [at for span in spans for at in range(span.start, span.end)]
         self.position_ids = torch.tensor([positions], device=device)
-        lengths = torch.tensor([len(span.tokens) for span in spans])
-        self.last = (lengths.cumsum(0) - 1).to(device)
 
     def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
         """Put what the spans' tokens gave into their slots."""

@@ -67,10 +67,12 @@ class Runner:
         untyped: Any = model
         self._head = untyped.get_output_embeddings()
 
-    def prefill(self, spans: Sequence[Span]) -> Tensor:
-        """Read prompt parts; gives the logits [spans, vocab] after the last token of each."""
-        step = PrefillStep(spans, self.device, self._window)
-        return self._logits(self._hidden(step)[0, step.last])
+    def prefill(self, spans: Sequence[Span]) -> Sequence[Tensor]:
+        """Read prompt parts; gives for each the hidden states [tokens, size], for `logits`."""
+        hidden = self._hidden(PrefillStep(spans, self.device, self._window))[0]
+        lengths = [len(span.tokens) for span in spans]
+        parts: Sequence[Tensor] = torch.split(hidden, lengths)
+        return parts
 
     def decode(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """Append one token to each of the first slots, which hold `lengths` tokens; gives the
@@ -84,7 +86,12 @@ class Runner:
             window=self._window,
             apart=self.apart,
         )
-        return self._logits(self._hidden(step)[:, 0])
+        return self.logits(self._hidden(step)[:, 0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits [rows, vocab] of what follows hidden states [rows, size]."""
+        logits: Tensor = self._head(hidden)
+        return logits[:, : self.vocab_size]
 
     def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
         self.contents.step = step
@@ -97,10 +104,6 @@ class Runner:
             step=step,
         ).last_hidden_state
         return hidden
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self._head(hidden)
-        return logits[:, : self.vocab_size]
 
 
 def _key_value_shape(config: Any) -> tuple[int, int]:

@@ -16,10 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from openchat_cli.engine.detokenise import TextStream
-from openchat_cli.engine.generation import Deliver, Generation
-from openchat_cli.engine.sampling import RowSampler
-from openchat_cli.engine.settings import SamplingParams
+from openchat_cli.engine.row import Row
 
 # A shorter beginning than this, such as BOS alone, is read again.
 _WORTH_COPYING = 8
@@ -35,50 +32,6 @@ class Slots(Protocol):
     def swap(self, one: tuple[int, int], other: tuple[int, int]) -> None: ...
 
     def clear(self, slot: int) -> None: ...
-
-
-class Row:
-    """One request inside the engine."""
-
-    def __init__(
-        self,
-        generation: Generation,
-        deliver: Deliver,
-        prompt: list[int],
-        params: SamplingParams,
-        text: TextStream,
-        max_tokens: int,
-    ) -> None:
-        self.generation = generation
-        self.deliver = deliver
-        self.prompt = prompt
-        self.sampler = RowSampler(params)
-        self.stop_token_ids = frozenset(params.stop_token_ids)
-        self.text = text
-        self.max_tokens = max_tokens
-        self.reused = 0  # prompt tokens that were copied and not read
-        self.cached = 0  # tokens whose keys and values are in the slot
-        self.tokens: list[int] = []  # sampled
-
-    @property
-    def unread(self) -> int:
-        """Prompt tokens not yet in the slot."""
-        return max(0, len(self.prompt) - self.cached)
-
-    @property
-    def reusing(self) -> bool:
-        """Whether its prompt may start from a copy: not where all of it has to be looked at."""
-        return self.sampler.params.prompt_logprobs is None
-
-    @property
-    def wanted(self) -> list[int]:
-        """What could be copied: all but the last token, which has to be read for what follows."""
-        return self.prompt[:-1]
-
-    @property
-    def held(self) -> list[int]:
-        """The tokens whose keys and values are in the slot."""
-        return [*self.prompt, *self.tokens][: self.cached]
 
 
 class Scheduler:

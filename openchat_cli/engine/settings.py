@@ -47,8 +47,9 @@ class SamplingParams:
     """How one answer is drawn. Raises UsageError for a value outside its range.
 
     Temperature 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off; `top_p` 0 keeps the best
-    token alone. Presence and frequency count the tokens of the answer so far. `max_tokens` is cut to
-    what the context leaves; 0 is for those who only ask for the prompt's log-probabilities. With a seed, the same request draws the same answer.
+    token alone. Presence and frequency count the tokens of the answer so far. `max_tokens` is cut
+    to what the context leaves; 0 is for those who only ask how likely the prompt is. With a seed,
+    the same request draws the same answer.
     """
 
     temperature: float = 0.7

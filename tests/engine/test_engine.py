@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.engine.engine import Engine
@@ -355,3 +356,31 @@ def test_spoilt_numbers_are_not_kept() -> None:
         embeddings[9] = healthy
         result = engine.submit([tiny.BOS, 5], GREEDY).result()
     assert list(result.token_ids) == wanted
+
+
+@pytest.mark.parametrize("tokens", [0, 6])
+def test_log_probabilities_are_the_models_own(tokens: int) -> None:
+    model = tiny.llama(seed=6)
+    asked = prompts(5, longest=50, seed=4)
+    params = SamplingParams(
+        temperature=1.5, seed=1, max_tokens=tokens, logprobs=2, prompt_logprobs=3
+    )
+    with tiny.engine(model, slots=3, prefill_tokens=16) as engine:
+        results = engine.complete(asked, [params] * len(asked))
+    for prompt, result in zip(asked, results, strict=True):
+        ids = [*prompt, *result.token_ids]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, :, : tiny.VOCAB]
+        wanted = logits.log_softmax(dim=-1)
+        assert result.prompt_logprobs is not None
+        assert result.logprobs is not None
+        assert result.prompt_logprobs[0] is None
+        found = [*result.prompt_logprobs[1:], *result.logprobs]
+        assert len(found) == len(ids) - 1
+        for place, item in enumerate(found):
+            assert item is not None
+            assert item.token == ids[place + 1]
+            assert item.logprob == pytest.approx(float(wanted[place, item.token]), abs=1e-3)
+            best = wanted[place].topk(len(item.top)).values.tolist()
+            assert [value for _, value in item.top] == pytest.approx(best, abs=1e-3)
+        assert result.completion_tokens <= tokens
