@@ -11,6 +11,7 @@ from typing import Literal
 from openchat_cli.core.errors import UsageError
 
 Dtype = Literal["auto", "fp32", "bf16"]
+Quantize = Literal["int8", "int4"]
 MAX_LOGPROBS = 20
 
 # Dividing logits by less than this leaves the numbers that float32 has.
@@ -26,6 +27,7 @@ class EngineSettings:
     model_file: Path | None = None
     device: str = "auto"  # "auto": cuda where there is one, else cpu; or any torch device
     dtype: Dtype = "auto"  # "auto": bf16 on CUDA, fp32 on CPU
+    quantize: Quantize | None = None  # round the weights, for speed and memory
     context: int | None = None  # tokens a request may hold; the model's own when absent
     max_slots: int = 32  # requests answered together
     queue_size: int = 256  # requests that may wait for a slot

@@ -384,3 +384,24 @@ def test_log_probabilities_are_the_models_own(tokens: int) -> None:
             best = wanted[place].topk(len(item.top)).values.tolist()
             assert [value for _, value in item.top] == pytest.approx(best, abs=1e-3)
         assert result.completion_tokens <= tokens
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral-window", "bigcode"])
+def test_company_changes_no_token_but_a_tie(name: str) -> None:
+    """A request alone and among 31 others, which begin like it or don't, come and go."""
+    model = MODELS[name]()
+    rng = random.Random(11)
+    asked = prompts(32, longest=90, seed=12)
+    asked[7:12] = [[*asked[3], *rng.sample(range(256), n)] for n in range(5)]
+    params = [SamplingParams(temperature=0, max_tokens=rng.randint(8, 48)) for _ in asked]
+    with tiny.engine(model, slots=32, prefill_tokens=300) as engine:
+        together = engine.complete(asked, params)
+    for prompt, wanted, completion in zip(asked, params, together, strict=True):
+        with tiny.engine(model, slots=1) as engine:
+            alone = engine.submit(prompt, wanted).result().token_ids
+        if completion.token_ids != alone:
+            place = next(i for i, t in enumerate(alone) if completion.token_ids[i] != t)
+            with torch.inference_mode():
+                ids = torch.tensor([[*prompt, *alone[:place]]])
+                best = model(input_ids=ids).logits[0, -1, : tiny.VOCAB].topk(2).values
+            assert best[0] - best[1] < 1e-4, "not a tie"
