@@ -36,6 +36,8 @@ def name_environment(command: Any, at: tuple[str, ...] = ("openchat",)) -> None:
         if param.param_type_name == "option" and not param.is_eager:
             param.envvar = "_".join((*at, option_name(param))).replace("-", "_").upper()
             param.show_envvar = False
+            if param.multiple:
+                param.envvar_list_splitter = "\n"  # blanks are part of labels and conditions
 
 
 def find(start: Path) -> Path | None:
@@ -63,9 +65,11 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table")
     commands = getattr(command, "commands", None)
+    lists: set[str] = set()  # options that may be repeated
     if commands is not None:
         known = dict(commands)
     else:
+        lists = {option_name(param) for param in command.params if getattr(param, "multiple", 0)}
         known = {option_name(param): param.name for param in command.params}
     found: dict[str, Any] = {}
     for key, value in table.items():
@@ -76,5 +80,6 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
         if commands is not None:
             found[name] = _of_command(path, (*at, name), value, known[name])
         else:
-            found[known[name]] = value
+            several = name in lists and not isinstance(value, list)
+            found[known[name]] = [value] if several else value
     return found

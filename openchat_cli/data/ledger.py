@@ -27,6 +27,8 @@ class CleanSummary:
     notes: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
     outputs: tuple[Path, ...] = ()
+    shards: int = 0  # pieces of the input; of those, `reused` were finished by a run before
+    reused: int = 0
 
     @property
     def dropped(self) -> int:

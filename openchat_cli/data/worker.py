@@ -1,7 +1,8 @@
 """One batch of candidates to verdicts: a pure function, and the child process that runs it.
 
-A child speaks pickles over its stdin and stdout: first its settings, then batches, each answered
-with a list of verdicts. It ends when its stdin does, so it never outlives its parent.
+A child speaks pickles over its stdin and stdout: it gets its settings and says READY, then each
+batch is answered with a list of verdicts. It ends when its stdin does, so it never outlives its
+parent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import signal
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +18,13 @@ from typing import NamedTuple
 
 from openchat_cli.core import jsonl
 from openchat_cli.core.records import Conversation, Message
-from openchat_cli.data import converters, models, pages, rules, shapes
+from openchat_cli.data import converters, models, pages, rules, saved_page, shapes
 from openchat_cli.data.candidates import Candidate, RejectError
 from openchat_cli.data.settings import Converter
 
 LARGEST_PAGE = 1 << 28  # bytes; a page is held in memory whole, several times over
+LONGEST_WORK = 600.0  # seconds of processor time for one candidate: the largest page needs less
+READY = "ready"
 
 
 class Item(NamedTuple):
@@ -60,20 +64,42 @@ class Rules(NamedTuple):
 
 
 def work(settings: Rules, items: Sequence[Item]) -> list[Verdict]:
-    """A verdict for each item."""
+    """A verdict for each item.
+
+    An item that takes more than LONGEST_WORK ends the process, as only the system can stop a
+    regular expression; executors.survived finds out which one it was.
+    """
     convert = converters.get(settings.converter)
     verdicts: list[Verdict] = []
-    for item in items:
-        name = None
-        try:
-            candidate = _candidate(item)
-            name = candidate.id
-            kept = rules.judge(candidate, convert, settings.blocked)
-            verdicts.append(_row(item, candidate, kept))
-        except RejectError as error:
-            where = ", ".join(filter(None, (item.where, error.where)))
-            verdicts.append(Verdict(item.source, where, name, error.reason, error.detail))
+    try:
+        for item in items:
+            _alarm(LONGEST_WORK)
+            verdicts.append(_verdict(settings, item, convert))
+    finally:
+        _alarm(0)
     return verdicts
+
+
+def _alarm(seconds: float) -> None:
+    """Have the system end this process after that much work of its own; 0: never."""
+    if hasattr(signal, "setitimer"):  # Windows has no such clock
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
+    name = None
+    try:
+        candidate = _candidate(item)
+        name = candidate.id
+        kept = rules.judge(candidate, convert, settings.blocked)
+        return _row(item, candidate, kept)
+    except RejectError as error:
+        where = ", ".join(filter(None, (item.where, error.where)))
+        return Verdict(item.source, where, name, error.reason, error.detail)
+    except Exception as error:
+        # One odd page must not end a run over a hundred thousand.
+        detail = f"{type(error).__name__}: {error}"
+        return Verdict(item.source, item.where, name, "failed", detail)
 
 
 def _candidate(item: Item) -> Candidate:
@@ -81,8 +107,18 @@ def _candidate(item: Item) -> Candidate:
         raise RejectError(*item.problem)
     data = _read(item.path) if item.data is None else item.data
     if item.kind == "page":
-        return shapes.from_page(pages.next_data(data))
+        return saved_page.from_page(data)
     return shapes.from_json(pages.parse_json(data))
+
+
+def loaded(item: Item) -> Item:
+    """The same item with the bytes of its file, for a worker that can't see the file."""
+    if item.data is not None or item.problem is not None:
+        return item
+    try:
+        return item._replace(data=_read(item.path), path="")
+    except RejectError as error:
+        return item._replace(path="", problem=(error.reason, error.detail))
 
 
 def _read(path: str) -> bytes:
@@ -135,10 +171,12 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get between the answers
     try:
         settings: Rules = pickle.load(source)
+        converters.get(settings.converter)
+        answer: object = READY
         while True:
-            verdicts = work(settings, pickle.load(source))
-            pickle.dump(verdicts, answers, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
+            answer = work(settings, pickle.load(source))
     except (EOFError, BrokenPipeError):
         # The parent is done, or gone.
         os._exit(0)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from openchat_cli.cli.data.options import (
     ChatsArgument,
     ConverterOption,
+    ExecutorOption,
+    RayAddressOption,
     RowsOutArgument,
     WordOption,
     WordsOption,
     WorkersOption,
+    ray_address,
 )
 from openchat_cli.cli.options import ForceFlag, JsonFlag, QuietFlag, StrictFlag
 from openchat_cli.cli.terminal import Terminal
@@ -30,6 +33,8 @@ def clean(
     converter: ConverterOption = CleanSettings.converter,
     blocked_word: WordOption = None,
     blocked_words: WordsOption = None,
+    executor: ExecutorOption = CleanSettings.executor,
+    ray_address_: RayAddressOption = CleanSettings.ray_address,
     strict: StrictFlag = False,
     force: ForceFlag = False,
     json_: JsonFlag = False,
@@ -42,7 +47,17 @@ def clean(
     openchat data clean dump.jsonl - | openchat data filter - out/
     """
     words = blocked(blocked_word, blocked_words)
-    settings = CleanSettings(input_, output, workers, converter, words, force)
+    address = ray_address(executor, ray_address_)
+    settings = CleanSettings(
+        input_,
+        output,
+        workers,
+        converter,
+        words,
+        force,
+        executor=executor,
+        ray_address=address,
+    )
     to_stdout = output == STDIO
     with Terminal(
         "data clean", json_output=json_, quiet=quiet, data_on_stdout=to_stdout
@@ -78,6 +93,8 @@ def counts_of(summary: CleanSummary) -> dict[str, object]:
         "kept": summary.kept,
         "dropped": summary.dropped,
         "reasons": dict(summary.reasons),
+        "shards": summary.shards,
+        "reused": summary.reused,
     }
 
 
@@ -91,6 +108,11 @@ def tell_cleaned(
     rows = [row for row in rows if row[1]]
     ends = [("kept", summary.kept, ""), ("read", summary.read, "kept and dropped together")]
     terminal.table("cleaned", ("verdict", "count", "meaning"), [*rows, *ends])
+    if summary.reused:
+        terminal.note(
+            f"{summary.reused} of {summary.shards} shards were taken from the run before, "
+            "which had finished them"
+        )
     if summary.ignored:
         terminal.note(f"{summary.ignored} files that hold no chats were passed by")
     if summary.kept == 0:
