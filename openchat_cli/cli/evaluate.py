@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from openchat_cli.cli.keys import api_key
 from openchat_cli.cli.options import (
+    ConcurrencyOption,
     DryRunFlag,
     ForceFlag,
     JsonFlag,
+    KeyFileOption,
     ModelFileOption,
     ModelTypeOption,
     QuietFlag,
+    TimeoutOption,
 )
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.endpoint import OPENAI_URL, Endpoint
-from openchat_cli.core.errors import InputError, OpenChatError, PartialError, UsageError
+from openchat_cli.core.errors import OpenChatError, PartialError
 from openchat_cli.evaluation.settings import (
     OWN_BENCHMARK,
     REFERENCE_JUDGE,
@@ -47,12 +50,6 @@ BenchmarkOption = Annotated[str, typer.Option(help="A built-in set of questions.
 NameOption = Annotated[
     str | None, typer.Option(help="What to call the answers; the model's name when absent.")
 ]
-KeyFileOption = Annotated[
-    Path | None,
-    typer.Option(help="A file with the API key; else it is taken from OPENAI_API_KEY."),
-]
-TimeoutOption = Annotated[float, typer.Option(help="Seconds that one call may take.")]
-ConcurrencyOption = Annotated[int, typer.Option(help="Calls under way at once.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
 TopPOption = Annotated[float, typer.Option(help="Draw from the likeliest tokens of this share.")]
 MaxTokensOption = Annotated[int, typer.Option(help="New tokens of one reply at most.")]
@@ -63,24 +60,7 @@ SlotsOption = Annotated[int, typer.Option(help="Questions that a local model ans
 
 
 def _endpoint(url: str | None, key_file: Path | None, timeout: float, concurrency: int) -> Endpoint:
-    return Endpoint(url or OPENAI_URL, _key(key_file), timeout, concurrency)
-
-
-def _key(file: Path | None) -> str | None:
-    """The key of the file, else of the environment."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    where = "OPENAI_API_KEY"
-    if file is not None:
-        where = str(file)
-        try:
-            key = file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{where}: the key can't be read ({type(error).__name__})") from None
-    elif not key:
-        return None
-    if len(key.split()) != 1 or not (key.isascii() and key.isprintable()):
-        raise UsageError(f"{where}: one key and nothing else was expected")
-    return key
+    return Endpoint(url or OPENAI_URL, api_key(key_file), timeout, concurrency)
 
 
 @app.command("answer")

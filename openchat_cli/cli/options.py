@@ -30,3 +30,9 @@ ModelFileOption = Annotated[
     Path | None,
     typer.Option("--model-file", help="A TOML file with model types of your own."),
 ]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(help="A file with the API key; else it is taken from OPENAI_API_KEY."),
+]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds that one call may take.")]
+ConcurrencyOption = Annotated[int, typer.Option(help="Calls under way at once.")]

@@ -131,6 +131,8 @@ class Terminal:
         seconds = round(time.monotonic() - self._began, 3)
         head = {"kind": "summary", "version": 1, "command": self.command}
         text = json.dumps({**head, **summary, "seconds": seconds}, ensure_ascii=False)
+        # Half a surrogate pair, as labels and ids may hold one, is written as JSON's own escape.
+        text = text.encode("utf-8", "backslashreplace").decode()
         print(text, file=self._summary_stream, flush=True)
 
 

@@ -16,9 +16,24 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-# U+180E was a space to older versions of Unicode.
-_UNITS = re.compile(r"[\s\u180e]*[^\s\u180e]+|[\s\u180e]+")
+# Where text is ASCII, GPT-2's own rule, so that every word is what its splitter makes of it: the
+# endings of contractions, a run of letters or of signs with the space before it, spaces but the
+# last. What a character beyond ASCII, a digit or a control might prolong is left to the last two
+# alternatives, which only cut where spaces begin: no rule looks back over that. (U+180E was a space
+# to older versions of Unicode.)
+_PLAIN = (
+    r"'(?:s|t|re|ve|m|ll|d)"
+    r"| ?+[A-Za-z]++(?![^\x00-\x7f])"
+    r"| ?+[!-/:-@\[-`{-~]++(?![^\t-\r -~])"
+    r"|[ \t-\r]+(?=[ \t-\r][!-/:-~])"
+    r"|[\t-\r](?=[!-/:-~])"
+)
+_UNITS = re.compile(rf"{_PLAIN}|[\s\u180e]*[^\s\u180e]+|[\s\u180e]+")
+# Where every digit is a token, it is a word as well.
+_UNITS_AND_DIGITS = re.compile(rf"{_PLAIN}|[0-9]|[\s\u180e]*[^\s\u180e0-9]+|[\s\u180e]+")
 _WHOLE = re.compile(r"(?s).+")
+_LETTERS = re.compile(r" ?[A-Za-z]+")
+_NOTHING = re.compile(r"(?!)")
 
 
 class ByteLevelEncoder:
@@ -39,7 +54,7 @@ class ByteLevelEncoder:
         self._text_tokens = {token: index for token, index in file.added.items() if token.isspace()}
         self.control = frozenset(file.added.keys() - self._text_tokens.keys())
         self._check(file)
-        self._cut = _UNITS if self._splits_at_spaces() else _WHOLE
+        self._cut = self._word_pattern()
         self._memory = WordMemory(self._tokenize)
 
     def _check(self, file: TokenizerFile) -> None:
@@ -81,11 +96,35 @@ class ByteLevelEncoder:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return self._memory.ids([self._cut.findall(text) for text in texts])
+        return self._memory.ids([self.words(text) for text in texts])
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+    def words(self, text: str) -> list[str]:
+        """The text cut where no token can reach across; each word has at least one id."""
+        return self._cut.findall(text)
+
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
+        """The ids of texts that were cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(texts)
+
+    def _tokenize(self, words: list[str]) -> list[list[int]]:
+        alone = _LETTERS.fullmatch if self._cut is not _WHOLE else _NOTHING.fullmatch
+        rest = [word for word in words if alone(word) is None]
+        encodings = iter(self._tokenizer.encode_batch_fast(rest, add_special_tokens=False))
+        # What the splitter leaves whole goes to the model alone: an Encoding costs more than that.
+        tokenize = self._tokenizer.model.tokenize
+        return [
+            next(encodings).ids
+            if alone(word) is None
+            else [token.id for token in tokenize(word.replace(" ", _ALPHABET[0x20]))]
+            for word in words
+        ]
+
+    def _word_pattern(self) -> re.Pattern[str]:
+        if not self._splits_at_spaces():
+            return _WHOLE
+        first = self.pre_tokenizers[0]
+        alone = first["type"] == "Digits" and first.get("individual_digits", False)
+        return _UNITS_AND_DIGITS if alone else _UNITS
 
     def _splits_at_spaces(self) -> bool:
         """Whether words end wherever a space follows a visible character, by GPT-2's rule.

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from openchat_cli.core.endpoint import Endpoint
 from openchat_cli.core.errors import OpenChatError
@@ -52,6 +53,23 @@ class Reply:
     usage: dict[str, int] | None
     created: str
     recorded: bool = False  # taken from the journal: no call was made
+
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Call(Generic[ResultT]):
+    """One request of any kind: where it goes, what it says, and how its reply is read.
+
+    `read` raises UnusableError for a reply that holds no answer. Of `parameters` those are left
+    out that the model turns out not to take, where that changes no more than a preference.
+    """
+
+    path: str
+    fields: Mapping[str, Any]
+    read: Callable[[object], ResultT]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CallError(Exception):
@@ -142,7 +160,9 @@ class Client:
         """
         if (known := self.recorded(chat)) is not None:
             return known
-        reply = await self._deliver(chat)
+        read = functools.partial(_reply, may_be_empty=chat.may_be_empty)
+        fields = {"messages": list(chat.messages)}
+        reply = await self.deliver(Call("/chat/completions", fields, read, chat.parameters))
         if self._journal is not None:
             row = {
                 "key": self.key_of(chat),
@@ -156,11 +176,15 @@ class Client:
             await asyncio.to_thread(self._journal.append, row)
         return reply
 
-    async def _deliver(self, chat: Chat) -> Reply:
+    async def deliver(self, call: Call[ResultT]) -> ResultT:
+        """What a call of any kind brings, asked again as long as that is worth it; no journal.
+
+        Raises as `chat`.
+        """
         tries, waits, waited = 0, 0, 0.0
         while True:
-            found = await self._fitted(chat)
-            if isinstance(found, Reply):
+            found = await self._fitted(call)
+            if not isinstance(found, Fault):
                 self._heard = True
                 return found
             if found.kind == "wait":
@@ -177,13 +201,13 @@ class Client:
                 self._give_up(found, tries)
                 await asyncio.sleep(_backoff(tries))
 
-    async def _fitted(self, chat: Chat) -> Reply | Fault:
+    async def _fitted(self, call: Call[ResultT]) -> ResultT | Fault:
         """One try with the parameters that the model takes, as far as they are known by then."""
         async with self._after_the_first():
             while True:
-                body = self._body(chat)
-                found = await self._try(body, chat.may_be_empty)
-                if isinstance(found, Reply) or found.kind != "parameter":
+                body = self._body(call)
+                found = await self._try(call, body)
+                if not isinstance(found, Fault) or found.kind != "parameter":
                     return found
                 self._learn(found.reason, body)
 
@@ -201,14 +225,14 @@ class Client:
         finally:
             self._scouted.set()
 
-    async def _try(self, body: Body, may_be_empty: bool) -> Reply | Fault:
+    async def _try(self, call: Call[ResultT], body: Body) -> ResultT | Fault:
         import openai
 
         await self._gate.passed()
         try:
             async with asyncio.timeout(self.endpoint.timeout):
-                found = await self._api.post("/chat/completions", cast_to=object, body=body)
-            return _reply(found, may_be_empty)
+                found = await self._api.post(call.path, cast_to=object, body=body)
+            return call.read(found)
         except (openai.OpenAIError, TimeoutError, ValueError) as error:
             return fault_of(error, body, heard=self._heard)
 
@@ -225,10 +249,10 @@ class Client:
         if tries >= self.endpoint.attempts:
             raise CallError(f"{reason} ({tries} tries)")
 
-    def _body(self, chat: Chat) -> Body:
+    def _body(self, call: Call[ResultT]) -> Body:
         """The request as this model takes it."""
-        body: Body = {"model": self.model, "messages": list(chat.messages)}
-        for name, value in chat.parameters.items():
+        body: Body = {"model": self.model, **call.fields}
+        for name, value in call.parameters.items():
             if name not in self._refused:
                 body[name] = value
             elif name in RENAMED:

@@ -75,11 +75,16 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Json]]]:
 
     Raises InputError with the line of anything that is not a JSON object in UTF-8.
     """
+    return ((number, row) for number, _, row in read_lines(path))
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Json]]]:
+    """As `read_rows`, with the line's own bytes between the number and the row."""
     with open_input(path) as stream:
         for number, raw in enumerate(stream, 1):
             line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             if line.strip():
-                yield number, _row(path, number, line)
+                yield number, line, _row(path, number, line)
 
 
 def _row(path: Path, number: int, line: bytes) -> dict[str, Json]:

@@ -159,7 +159,7 @@ class Conversation(_Record):
         weight = _number(row, "weight", 1.0)
         return cls(
             id=_text(row, "id"),
-            source=_text(row, "source", ""),
+            source=_optional_text(row, "source") or "",
             messages=tuple(_message(index, entry) for index, entry in enumerate(entries)),
             model=_optional_text(row, "model"),
             language=_optional_text(row, "language"),
@@ -344,11 +344,17 @@ def read(path: Path, record: type[RecordT]) -> Iterator[RecordT]:
     Raises InputError naming file and line; for a file of another kind also what it holds, what was
     expected and the command that makes it.
     """
+    return (one for _, _, one in read_lines(path, record))
+
+
+def read_lines(path: Path, record: type[RecordT]) -> Iterator[tuple[bytes, Row, RecordT]]:
+    """As `read`, each record with its line and its row as they are in the file."""
     seen = False
-    for number, row in _rows(path, record.kind):
+    for number, line, row in _rows(path, record.kind):
         _check_kind(path, row, record.kind)
         try:
-            yield from record.all_from_row(row)
+            for one in record.all_from_row(row):
+                yield line, row, one
         except _MalformedError as error:
             if not seen and "kind" not in row:
                 raise _wrong_file(path, "rows of another shape", record.kind) from error
@@ -369,11 +375,11 @@ def write(path: Path, records: Iterable[_Record]) -> int:
     return jsonl.write_rows(path, (record.to_row() for record in records))
 
 
-def _rows(path: Path, expected: str) -> Iterator[tuple[int, Row]]:
-    """As jsonl.read_rows; a file that holds something else from its first line on is named."""
+def _rows(path: Path, expected: str) -> Iterator[tuple[int, bytes, Row]]:
+    """As jsonl.read_lines; a file that holds something else from its first line on is named."""
     begun = False
     try:
-        for numbered in jsonl.read_rows(path):
+        for numbered in jsonl.read_lines(path):
             begun = True
             yield numbered
     except jsonl.NotRowError as error:

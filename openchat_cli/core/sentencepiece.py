@@ -114,6 +114,10 @@ def _refuse_other_kinds(
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:
+    # Nearly all are a short text and a score, and no more.
+    end = data[1] + 2
+    if data[0] == 0x0A and len(data) == end + 5 and data[end] == 0x15 and end < 130:
+        return data[2:end].decode(), struct.unpack_from("<f", data, end + 1)[0], _NORMAL
     text, score, kind = "", 0.0, _NORMAL
     for number, value in _fields(data):
         if number == 1:
@@ -129,14 +133,15 @@ def _merges(
     pieces: Sequence[tuple[str, float, int]], vocab: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     """Every pair of pieces that joins into a third, in the order in which SentencePiece would."""
-    plain = {piece for piece, _, kind in pieces if kind == _NORMAL}
-    found = [
-        (-score, vocab[piece], vocab[piece[:cut]], vocab[piece[cut:]])
-        for piece, score, kind in pieces
-        if kind == _NORMAL
-        for cut in range(1, len(piece))
-        if piece[:cut] in plain and piece[cut:] in plain
-    ]
+    id_of = {piece: vocab[piece] for piece, _, kind in pieces if kind == _NORMAL}.get
+    found: list[tuple[float, int, int, int]] = []
+    for piece, score, kind in pieces:
+        if kind != _NORMAL:
+            continue
+        for cut in range(1, len(piece)):
+            left = id_of(piece[:cut])
+            if left is not None and (right := id_of(piece[cut:])) is not None:
+                found.append((-score, vocab[piece], left, right))
     names = [piece for piece, _, _ in pieces]
     return [(names[left], names[right]) for _, _, left, right in sorted(found)]
 
@@ -155,7 +160,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         if wire == 2:
             size, at = _varint(data, at)
         else:
-            size = {1: 8, 5: 4}[wire] if wire in (1, 5) else len(data) + 1
+            size = {1: 8, 5: 4}.get(wire, len(data) + 1)
         if at + size > len(data):
             raise ValueError("cut off")
         yield key >> 3, data[at : at + size]
@@ -163,6 +168,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if data[at] < 128:  # nearly all
+        return data[at], at + 1
     value = shift = 0
     while True:
         byte = data[at]
@@ -200,15 +207,23 @@ class SentencePieceEncoder:
                 unk_token=self.pieces.unknown,
                 fuse_unk=True,
                 byte_fallback=True,
+                cache_capacity=0,  # words come once: the memory here has them after that
             )
         )
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return self._memory.ids([self._words(text) for text in texts])
+        return self._memory.ids([self.words(text) for text in texts])
 
-    def _tokenize(self, words: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._bpe.encode_batch_fast(words)]
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
+        """The ids of texts that were cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(texts)
+
+    def _tokenize(self, words: list[str]) -> Iterator[list[int]]:
+        # The model alone: nothing is normalised or split any more, and an Encoding costs more
+        # than the merging of a word.
+        tokenize = self._bpe.model.tokenize
+        return ([token.id for token in tokenize(word)] for word in words)
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""
@@ -218,7 +233,8 @@ class SentencePieceEncoder:
         """Joined token bytes as text: without the dummy space that encoding put before it."""
         return data.removeprefix(b" ") if self.pieces.dummy_prefix else data
 
-    def _words(self, text: str) -> list[str]:
+    def words(self, text: str) -> list[str]:
+        """The text cut where no piece can reach across; each word has at least one id."""
         if self.pieces.fold_spaces:
             text = _RUNS.sub(" ", text.lstrip(" "))
         text = text.replace(" ", SPACE)

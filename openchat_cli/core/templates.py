@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.core.records import Message
@@ -42,6 +42,23 @@ class Rendered:
     mask: list[bool]
 
 
+class Turn(NamedTuple):
+    """A message as it is laid out: the ids of `prefix`, those of the text, then the EOT."""
+
+    prefix: str
+    message: Message
+
+    @property
+    def learned(self) -> bool:
+        """Whether training learns the text and its EOT."""
+        return self.message.role == "assistant"
+
+
+def turns(kind: ModelType, messages: Iterable[Message]) -> list[Turn]:
+    """The conversation's turns after BOS; InputError for a role that the type can't render."""
+    return [Turn(_prefix(kind, message.role), message) for message in fold_system(kind, messages)]
+
+
 def render(kind: ModelType, tokenizer: Tokenizer, messages: Iterable[Message]) -> Rendered:
     """The whole conversation; nothing is cut to the context here.
 
@@ -49,11 +66,11 @@ def render(kind: ModelType, tokenizer: Tokenizer, messages: Iterable[Message]) -
     """
     ids = _start(tokenizer)
     mask = [False] * len(ids)
-    for message in fold_system(kind, messages):
-        prefix = tokenizer.encode(_prefix(kind, message.role))
-        text = [*tokenizer.encode(message.content), tokenizer.eot_id]
+    for turn in turns(kind, messages):
+        prefix = tokenizer.encode(turn.prefix)
+        text = [*tokenizer.encode(turn.message.content), tokenizer.eot_id]
         ids += prefix + text
-        mask += [False] * len(prefix) + [message.role == "assistant"] * len(text)
+        mask += [False] * len(prefix) + [turn.learned] * len(text)
     return Rendered(ids, mask)
 
 

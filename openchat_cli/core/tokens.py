@@ -32,6 +32,10 @@ class Encoder(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
+    def words(self, text: str) -> list[str]: ...
+
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]: ...
+
     def token_bytes(self, token: int) -> bytes: ...
 
     def text(self, data: bytes) -> bytes: ...
@@ -69,7 +73,18 @@ class ChatTokenizer:
         try:
             return self.encoder.encode_batch(texts)
         except (TypeError, UnicodeEncodeError):
-            return self.encoder.encode_batch([_whole_characters(text) for text in texts])
+            return self.encoder.encode_batch([whole_characters(text) for text in texts])
+
+    def words(self, text: str) -> list[str]:
+        """The text cut where no token can reach across; each word has at least one id.
+
+        The text must be of whole characters (see `whole_characters`).
+        """
+        return self.encoder.words(text)
+
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
+        """The ids of texts given as their words, for words.unpack: for work in bulk."""
+        return self.encoder.packed(texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens give nothing, bytes that are not UTF-8 give U+FFFD."""
@@ -137,7 +152,8 @@ def _pieces(path: Path, kind: ModelType, file: tokenizer_json.TokenizerFile | No
         raise InputError(message, f"model type {kind.name} needs a SentencePiece tokeniser")
     pieces = read_model(model)
     if file is not None:
-        differ = [p for p, index in pieces.vocab.items() if _id_in(file, p) != index]
+        known = {**file.vocab, **file.added}
+        differ = [piece for piece, index in pieces.vocab.items() if known.get(piece) != index]
         if differ:
             raise InputError(
                 f"{path}: tokenizer.json and tokenizer.model disagree about the id of "
@@ -145,10 +161,6 @@ def _pieces(path: Path, kind: ModelType, file: tokenizer_json.TokenizerFile | No
                 "remove the one that does not belong to the weights",
             )
     return pieces
-
-
-def _id_in(file: tokenizer_json.TokenizerFile, token: str) -> int | None:
-    return file.added.get(token, file.vocab.get(token))
 
 
 def _added_tokens(path: Path, file: tokenizer_json.TokenizerFile | None) -> dict[str, int]:
@@ -229,5 +241,10 @@ def _check_manifest(path: Path, kind: ModelType, tokenizer: ChatTokenizer, compa
         raise InputError(f"{path}: {reason}", hint)
 
 
-def _whole_characters(text: str) -> str:
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def whole_characters(text: str) -> str:
+    """The text with each lone surrogate, which no UTF-8 can hold, as U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-_REMEMBERED = 400_000  # words, some 100 MB
+ID: Final = "i"  # array's code of a packed id: 32 bits, in the machine's order
+ID_BYTES = array(ID).itemsize
+
+_REMEMBERED = 200_000  # words, some 40 MB
 _LONGEST = 64  # characters of a remembered word
+
+
+def unpack(packed: bytes) -> list[int]:
+    """The ids of packed ones."""
+    return memoryview(packed).cast(ID).tolist()
 
 
 class WordMemory:
     """Ids of texts from the ids of their words; unknown words are tokenised together.
 
-    Safe to share between threads: at worst two of them tokenise the same new word.
+    Ids are kept packed (ID): joining bytes is several times faster than joining lists, and takes a
+    third of the memory. Safe to share between threads: at worst two of them tokenise the same new
+    word.
     """
 
-    def __init__(self, tokenize: Callable[[list[str]], list[list[int]]]) -> None:
+    def __init__(self, tokenize: Callable[[list[str]], Iterable[list[int]]]) -> None:
         self._tokenize = tokenize
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, bytes] = {}
 
     def ids(self, texts: Sequence[list[str]]) -> list[list[int]]:
         """The ids of each text, given as its words."""
+        return [unpack(packed) for packed in self.packed(texts)]
+
+    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
+        """As `ids`, packed."""
         known = self._known
-        missing = {word for words in texts for word in words if word not in known}
+        words = set().union(*texts)
+        missing = list(words.difference(known))
         if len(known) + len(missing) > _REMEMBERED:
             known = self._known = {}
-            missing = {word for words in texts for word in words}
-        fresh = list(missing)
-        long: dict[str, list[int]] = {}
-        for word, ids in zip(fresh, self._tokenize(fresh) if fresh else (), strict=True):
-            (known if len(word) <= _LONGEST else long)[word] = ids
+            missing = list(words)
+        long: dict[str, bytes] = {}
+        for word, ids in zip(missing, self._tokenize(missing), strict=True):
+            (known if len(word) <= _LONGEST else long)[word] = array(ID, ids).tobytes()
         return [_join(words, known, long) for words in texts]
 
 
-def _join(words: list[str], known: dict[str, list[int]], long: dict[str, list[int]]) -> list[int]:
-    ids: list[int] = []
-    for word in words:
-        found = known.get(word)
-        ids += long[word] if found is None else found
-    return ids
+def _join(words: list[str], known: dict[str, bytes], long: dict[str, bytes]) -> bytes:
+    try:
+        return b"".join(map(known.__getitem__, words))
+    except KeyError:  # a long word, tokenised for this call alone
+        return b"".join([long[word] if word in long else known[word] for word in words])

@@ -1,41 +1,49 @@
 """`data convert`: conversations to token ids and masks, in the shape of the original.
 
 `T.train.json` and `T.eval.json` are `[[token_ids, supervise_mask], …]`, the `.text.json` beside
-them lists of strings, `T.dataset.json` says how they were made. Rows are tokenised once, in
-batches, into a spool beside the outputs; the split is known only when all have been counted.
+them lists of strings, the `.safetensors` their memory-mapped twins (core/dataset.py), and
+`T.dataset.json` says how they were made. Rows are tokenised once, in batches, into a spool beside
+the outputs; the split is known only when all have been counted. All files appear together.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import statistics
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
 from openchat_cli.core import jsonl, records, templates
-from openchat_cli.core.errors import InputError, OpenChatError, UsageError
+from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
-from openchat_cli.core.records import Conversation, Dropped, Message
+from openchat_cli.core.records import Conversation, Dropped
 from openchat_cli.core.registry import ModelType
+from openchat_cli.core.together import written_together
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer, read_manifest, resolve_type
-from openchat_cli.data import split
+from openchat_cli.data import card, cutting, manifest, split
 from openchat_cli.data.clean import CONVERSATIONS
 from openchat_cli.data.filter import FILTERED, rows_file
+from openchat_cli.data.parts import SplitWriter
+from openchat_cli.data.render import Laid, Renderer
 from openchat_cli.data.settings import ConvertSettings
+from openchat_cli.data.spool import Spool, open_spool
+from openchat_cli.data.survey import Survey
 from openchat_cli.model import hub
 
 _BATCH = 64  # conversations whose texts are tokenised together
+_HIGHEST_WEIGHT = 1e6
 
 
 @dataclass
 class ConvertSummary:
-    """What was written, and the lengths that training will meet."""
+    """What was written, and the lengths that training will meet.
+
+    `read` counts conversations, `train`, `eval` and `dropped` rows: a conversation that `--split`
+    cuts (`cut` of them) becomes several (`pieces` in all).
+    """
 
     model_type: str
     read: int = 0
@@ -45,47 +53,17 @@ class ConvertSummary:
     dropped: int = 0
     tokens: int = 0
     supervised: int = 0
+    cut: int = 0
+    pieces: int = 0
+    weighted: bool = False
     outputs: tuple[Path, ...] = ()
-
-
-@dataclass
-class _Spool:
-    """Tokenised rows on disk, with where each begins: a row is its JSON, then its text's JSON."""
-
-    file: IO[bytes]
-    starts: array[int] = field(default_factory=lambda: array("Q"))
-    texts: array[int] = field(default_factory=lambda: array("Q"))
-    ranks: list[int] = field(default_factory=list)
-    lengths: array[int] = field(default_factory=lambda: array("L"))
-    size: int = 0
-
-    def add(self, rank: int, ids: list[int], mask: list[bool], text: str) -> None:
-        row = json.dumps([ids, mask], separators=(",", ":")).encode()
-        shown = jsonl.dumps(text).encode()
-        self.file.write(row)
-        self.file.write(shown)
-        self.starts.append(self.size)
-        self.texts.append(self.size + len(row))
-        self.size += len(row) + len(shown)
-        self.ranks.append(rank)
-        self.lengths.append(len(ids))
-
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """(ids and mask, text) of each row, both as JSON."""
-        self.file.seek(0)
-        for index, start in enumerate(self.starts):
-            end = self.starts[index + 1] if index + 1 < len(self.starts) else self.size
-            yield (
-                self.file.read(self.texts[index] - start),
-                self.file.read(end - self.texts[index]),
-            )
 
 
 def convert(settings: ConvertSettings, *, progress: Progress = SILENT) -> ConvertSummary:
     """Convert for one model type; see the module for the files.
 
-    Raises InputError for rows that can't be rendered, for weights that JSON can't carry, and where
-    fewer than two conversations have something to learn; UsageError for settings that can't work.
+    Raises InputError for rows that can't be rendered and where fewer than two conversations have
+    something to learn; UsageError for settings that can't work.
     """
     if not 0 <= settings.eval_ratio < 1:
         raise UsageError("--eval-ratio must be at least 0 and below 1")
@@ -102,34 +80,38 @@ def convert(settings: ConvertSettings, *, progress: Progress = SILENT) -> Conver
     if first is None:
         raise InputError(f"{source}: holds no conversations")
     outputs = outputs_of(settings.output, kind)
-    *parts, dropped_path, manifest_path = outputs
     folder = settings.model_path or tokenizer_folder(kind, progress)
     tokenizer = load_tokenizer(folder, kind, compat=settings.compat)
     context = settings.context or _context(folder, kind)
     jsonl.claim(outputs, force=settings.force)
     summary = ConvertSummary(kind.name)
-    job = _Job(settings, kind, tokenizer, context, source, summary)
     with ExitStack() as stack:
-        spool = _Spool(stack.enter_context(_temporary(settings.output)))
-        dropped = stack.enter_context(jsonl.atomic_output(dropped_path))
+        streams = stack.enter_context(written_together(outputs))
+        *parts, dropped, last = streams
+        spool = Spool(stack.enter_context(open_spool(settings.output)))
+        job = _Job(settings, kind, tokenizer, context, source, summary, spool, dropped)
         with progress.task(f"convert {kind.name}", unit="conversations") as task:
             for batch in _batched(itertools.chain([first], rows)):
-                job.tokenize(batch, spool, dropped)
+                job.tokenize(batch)
                 task.advance(len(batch))
-        held_out = job.choose(spool)
-        streams = [stack.enter_context(jsonl.atomic_output(path)) for path in parts]
-        _write(spool, held_out, streams)
-        manifest = job.manifest(spool)
-    jsonl.write_json(manifest_path, manifest)
-    summary.outputs = outputs
+        job.write(parts)
+        about = manifest.of_dataset(
+            settings, kind, tokenizer, context, summary, spool.lengths, job.survey, source
+        )
+        about["files"] = manifest.digests(outputs[:-1], streams[:-1])
+        last.write(manifest.text(about))
+    written = card.write(settings.output, progress)
+    summary.outputs = (*outputs, *written)
     return summary
 
 
 def outputs_of(folder: Path, kind: ModelType) -> tuple[Path, ...]:
-    """The files that a conversion writes: four parts, what was dropped, the manifest."""
-    parts = ("train.json", "eval.json", "train.text.json", "eval.text.json")
-    names = (*parts, "dropped.jsonl", "dataset.json")
-    return tuple(folder / f"{kind.name}.{name}" for name in names)
+    """The files that a conversion writes: three a split, what was dropped, the manifest."""
+    endings = ("json", "text.json", "safetensors")
+    names = [f"{part}.{ending}" for part in ("train", "eval") for ending in endings]
+    return tuple(
+        folder / f"{kind.name}.{name}" for name in (*names, "dropped.jsonl", "dataset.json")
+    )
 
 
 def tokenizer_folder(kind: ModelType, progress: Progress) -> Path:
@@ -140,33 +122,14 @@ def tokenizer_folder(kind: ModelType, progress: Progress) -> Path:
 
 
 def _context(folder: Path, kind: ModelType) -> int:
-    manifest = read_manifest(folder)
-    return kind.context if manifest is None else manifest.context
-
-
-def _temporary(folder: Path) -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(dir=folder, prefix=".spool.")
-    except OSError as error:
-        raise OpenChatError(f"{folder}: can't be written ({error.strerror})") from None
+    prepared = read_manifest(folder)
+    return kind.context if prepared is None else prepared.context
 
 
 def _batched(rows: Iterable[Conversation]) -> Iterator[list[Conversation]]:
     iterator = iter(rows)
     while batch := list(itertools.islice(iterator, _BATCH)):
         yield batch
-
-
-class _Prepared:
-    """A tokeniser that has the ids of a batch's texts already; satisfies templates.Tokenizer."""
-
-    def __init__(self, tokenizer: ChatTokenizer, texts: Iterable[str]) -> None:
-        self.bos_id, self.eot_id = tokenizer.bos_id, tokenizer.eot_id
-        distinct = list(dict.fromkeys(texts))
-        self._ids = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
-
-    def encode(self, text: str) -> list[int]:
-        return self._ids[text]
 
 
 @dataclass
@@ -177,122 +140,102 @@ class _Job:
     context: int
     source: Path
     summary: ConvertSummary
+    spool: Spool
+    dropped: BinaryIO
+    survey: Survey = field(default_factory=Survey)
 
-    def tokenize(self, batch: Sequence[Conversation], spool: _Spool, dropped: BinaryIO) -> None:
-        """Render a batch into the spool; what has nothing left to learn goes to `dropped`."""
-        for row in batch:
-            _refuse_weights(self.source, row)
-        folded = [templates.fold_system(self.kind, row.messages) for row in batch]
-        prepared = _Prepared(self.tokenizer, self._texts(folded))
-        for row, messages in zip(batch, folded, strict=True):
+    def __post_init__(self) -> None:
+        self._renderer = Renderer(self.kind, self.tokenizer, self.context)
+
+    def tokenize(self, batch: Sequence[Conversation]) -> None:
+        """Render a batch into the spool; what has nothing to learn goes to `dropped`."""
+        laid = [self._laid(row) for row in batch]
+        self._renderer.tokenize(laid)
+        for row, whole in zip(batch, laid, strict=True):
             self.summary.read += 1
-            rendered = self._render(row, messages, prepared)
-            ids, mask = rendered.ids[: self.context], rendered.mask[: self.context]
-            learned = sum(mask)
-            if learned:
-                self.summary.truncated += len(rendered.ids) > self.context
-                self.summary.tokens += len(ids)
-                self.summary.supervised += learned
-                rank = split.rank(self.settings.seed, row.id)
-                spool.add(rank, ids, mask, self.tokenizer.decode(ids))
-            else:
-                self.summary.dropped += 1
-                self._drop(row, len(rendered.ids), dropped)
+            self._keep(row, self._pieces(row, whole))
 
-    def _texts(self, conversations: Iterable[Sequence[Message]]) -> Iterator[str]:
-        yield from self.kind.roles.values()
-        for messages in conversations:
-            for message in messages:
-                yield message.content
-
-    def _render(
-        self, row: Conversation, messages: Sequence[Message], prepared: _Prepared
-    ) -> templates.Rendered:
+    def _laid(self, row: Conversation) -> Laid:
+        _check_weights(self.source, row)
         try:
-            return templates.render(self.kind, prepared, messages)
+            turns = templates.turns(self.kind, row.messages)
         except InputError as error:
             message = f"{self.source}: conversation {row.id}: {error.message}"
             raise InputError(message, error.hint) from None
+        return self._renderer.cut(turns, row.weight, all_of_it=self.settings.split)
 
-    def _drop(self, row: Conversation, length: int, dropped: BinaryIO) -> None:
-        detail = f"{length} tokens, context {self.context}"
-        entry = Dropped(row.id, row.source, "", "nothing_supervised", None, detail)
-        dropped.write(jsonl.dumps(entry.to_row()).encode() + b"\n")
+    def _pieces(self, row: Conversation, whole: Laid) -> list[Laid]:
+        size = self._renderer.size(whole.turns, whole.ids) if self.settings.split else 0
+        if size <= self._renderer.room:
+            return [whole]
+        found = cutting.pieces(self._renderer, self.kind, row.messages, row.weight)
+        if len(found) > 1:
+            self.summary.cut += 1
+            self.summary.pieces += len(found)
+        return found
 
-    def choose(self, spool: _Spool) -> set[int]:
-        """The rows that are held out; InputError where nothing would be left to train on."""
-        total = len(spool.ranks)
-        count = split.held_out_count(total, self.settings.eval_ratio)
-        if count >= total:
+    def _keep(self, row: Conversation, pieces: Sequence[Laid]) -> None:
+        """Spool the pieces that have something to learn; the others are reported."""
+        summary, begun = self.summary, False
+        for number, laid in enumerate(pieces, 1):
+            cut = self._renderer.row(laid)
+            if not cut.learned:
+                summary.dropped += 1
+                self._drop(row, number, cut.truncated)
+                continue
+            if not begun:
+                rank, begun = split.rank(self.settings.seed, row.id), True
+                self.spool.begin(rank)
+                self.survey.add(row, rank)
+            self.spool.add(cut.row, cut.length)
+            summary.truncated += cut.truncated
+            summary.tokens += cut.length
+            summary.supervised += cut.learned
+            summary.weighted |= any(weight not in (0, 1) for _, weight in cut.row.runs)
+
+    def _drop(self, row: Conversation, number: int, truncated: bool) -> None:
+        name = row.id if number == 1 else f"{row.id}#{number}"
+        detail = f"no answer within {self.context} tokens" if truncated else "no answer to learn"
+        entry = Dropped(name, row.source, "", "nothing_supervised", None, detail)
+        self.dropped.write(jsonl.dumps(entry.to_row()).encode() + b"\n")
+
+    def write(self, parts: Sequence[BinaryIO]) -> None:
+        """Deal the rows out to the three files of each split."""
+        held_out = self._held_out()
+        sides = bytearray(owner in held_out for owner in self.spool.owners)
+        totals = [0, 0]
+        for side, length in zip(sides, self.spool.lengths, strict=True):
+            totals[side] += length
+        self.summary.eval = sum(sides)
+        self.summary.train = len(sides) - self.summary.eval
+        counts = (self.summary.train, self.summary.eval)
+        vocab_size = self.tokenizer.vocab_size
+        writers = [
+            SplitWriter(*parts[3 * at : 3 * at + 3], rows=rows, total=total, vocab_size=vocab_size)
+            for at, (rows, total) in enumerate(zip(counts, totals, strict=True))
+        ]
+        for side, row in zip(sides, self.spool.rows(), strict=True):
+            writers[side].add(row)
+        for writer in writers:
+            writer.finish()
+
+    def _held_out(self) -> set[int]:
+        """The conversations that are held out, with all their pieces."""
+        ranks: array[int] = self.spool.ranks
+        count = split.held_out_count(len(ranks), self.settings.eval_ratio)
+        if count >= len(ranks):
             raise InputError(
-                f"{self.source}: {total} of {self.summary.read} conversations have something to "
-                f"learn within {self.context} tokens, and {count} would be held out",
+                f"{self.source}: {len(ranks)} of {self.summary.read} conversations have something "
+                f"to learn within {self.context} tokens, and {count} would be held out",
                 "at least one must be left to train on",
             )
-        self.summary.eval, self.summary.train = count, total - count
-        return split.held_out(spool.ranks, count)
-
-    def manifest(self, spool: _Spool) -> dict[str, Any]:
-        """`T.dataset.json`: everything `train` must know to refuse a dataset that does not fit."""
-        summary, tokenizer = self.summary, self.tokenizer
-        return {
-            "kind": "dataset",
-            "version": 1,
-            "model_type": self.kind.name,
-            "context": self.context,
-            "template_hash": templates.template_hash(self.kind),
-            "tokenizer_hash": tokenizer.hash,
-            "compat": self.settings.compat,
-            "bos_id": tokenizer.bos_id,
-            "eot_id": tokenizer.eot_id,
-            "vocab_size": tokenizer.vocab_size,
-            "seed": self.settings.seed,
-            "eval_ratio": self.settings.eval_ratio,
-            "counts": {
-                "read": summary.read,
-                "train": summary.train,
-                "eval": summary.eval,
-                "dropped": summary.dropped,
-            },
-            "tokens": {"total": summary.tokens, "supervised": summary.supervised},
-            "lengths": _lengths(spool.lengths),
-            "truncated": summary.truncated,
-        }
+        return split.held_out(ranks, count)
 
 
-def _refuse_weights(source: Path, row: Conversation) -> None:
-    weights = [row.weight, *(message.weight for message in row.messages)]
-    if any(weight not in (None, 1) for weight in weights):
-        raise InputError(
-            f"{source}: conversation {row.id} has a weight that is not 1",
-            "the JSON dataset has no place for weights: leave them out of the rows",
-        )
-
-
-def _lengths(lengths: Sequence[int]) -> dict[str, float]:
-    ordered = sorted(lengths)
-
-    def quantile(share: float) -> int:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-    return {
-        "min": ordered[0],
-        "mean": round(statistics.fmean(ordered), 1),
-        "median": quantile(0.5),
-        "p90": quantile(0.9),
-        "p99": quantile(0.99),
-        "max": ordered[-1],
-    }
-
-
-def _write(spool: _Spool, held_out: set[int], streams: Sequence[BinaryIO]) -> None:
-    """Deal the rows out to train.json, eval.json, train.text.json, eval.text.json."""
-    begun = [False] * len(streams)
-    for index, row in enumerate(spool.rows()):
-        part = index in held_out
-        for offset, data in zip((0, 2), row, strict=True):
-            place = offset + part
-            streams[place].write((b",\n" if begun[place] else b"[\n") + data)
-            begun[place] = True
-    for stream in streams:
-        stream.write(b"\n]\n")
+def _check_weights(source: Path, row: Conversation) -> None:
+    if row.weight == 1 and all(message.weight is None for message in row.messages):
+        return
+    for weight in (row.weight, *(message.weight for message in row.messages)):
+        if weight is not None and not 0 <= weight <= _HIGHEST_WEIGHT:
+            message = f"{source}: conversation {row.id} has the weight {weight}"
+            raise InputError(message, f"weights are numbers from 0 to {_HIGHEST_WEIGHT:.0f}")

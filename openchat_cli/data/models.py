@@ -7,6 +7,8 @@ import re
 ANY = "any"
 _PREFIX = "Model: "
 _LONGEST_LABEL = 64
+# One word of letters with a number in it: gpt-4, org/llama-2-70b; or a name of ChatGPT's page.
+_NAME = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)[\w./:@+-]+(?: \(.+\))?|\w+ \(GPT-.+\)", re.I)
 
 # What ChatGPT's export calls the models that its page named otherwise; other slugs (gpt-4o, o1)
 # are the name. Longest prefix first.
@@ -43,8 +45,9 @@ def credible(label: object, first_text: str) -> str | None:
     """The label, unless it can't be one: the extension sometimes saved the first message there."""
     if not isinstance(label, str) or not label.strip():
         return None
-    text = label.strip()
-    if text.startswith(_PREFIX.rstrip()) and len(text) <= _LONGEST_LABEL:
-        return label
-    is_text = "\n" in text or len(text) > _LONGEST_LABEL or first_text.strip().startswith(text)
+    name = label.strip().removeprefix(_PREFIX.rstrip()).strip()
+    if not name or "\n" in name or len(name) > _LONGEST_LABEL:
+        return None
+    # A first message that begins with a model's name does not make that name a message.
+    is_text = _NAME.fullmatch(name) is None and first_text.strip().startswith(name)
     return None if is_text else label

@@ -6,62 +6,48 @@ archives are read here, piece by piece, so that memory does not grow with them.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from openchat_cli.core import jsonl
-from openchat_cli.core.errors import InputError
-from openchat_cli.data import archives, dumps
-from openchat_cli.data.worker import Item
-
-PAGES = (".html", ".htm", ".html.gz", ".htm.gz")
-DUMPS = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+from openchat_cli.core.errors import InputError, MissingExtraError
+from openchat_cli.data import archives, dumps, kinds, parquet
+from openchat_cli.data.dumps import WrongFileError
+from openchat_cli.data.streams import BROKEN, Careful, Joined, Readable, spooled, unpacked, why
+from openchat_cli.data.walk import walk
+from openchat_cli.data.worker import LARGEST_PAGE, Item
 
 IGNORED = "ignored"  # the kind of an item for a file that can't hold conversations
 
-# Beside conversations.json in ChatGPT's export: the same again as a page, and other things.
-_EXPORT = "conversations.json"
-_BESIDE_EXPORT = {
-    "chat.html",
-    "user.json",
-    "user_settings.json",
-    "message_feedback.json",
-    "model_comparisons.json",
-    "shared_conversations.json",
-}
-# What an earlier `data` command left in a folder beside its rows.
-_OURS = (
-    "dropped.jsonl",
-    ".report.json",
-    ".dataset.json",
-    ".train.json",
-    ".eval.json",
-    ".text.json",
-)
-
-_BATCH_ITEMS = 64
-_BATCH_BYTES = 4 << 20
+_HEAD = 512
 
 
 def items(path: Path, *, without: Set[Path] = frozenset()) -> Iterator[Item]:
-    """The candidates of a folder, an archive, a dump, a page, or stdin (`-`).
+    """The candidates of a folder, an archive, a dump, a page, a pipe, or stdin (`-`).
 
     `without` are files to pass by, such as outputs that lie in the input's own
-    folder. Raises InputError where `path` itself can't be read; anything wrong further in becomes
-    an item with a problem.
+    folder. Raises InputError where `path` itself can't be read or holds something else;
+    anything wrong further in becomes an item with a problem.
     """
     if path == jsonl.STDIO:
-        yield from _stream(sys.stdin.buffer, "stdin")
-    elif path.is_dir():
-        yield from _folder(path, without)
-    elif path.exists():
-        yield from _file(path)
-    else:
-        raise InputError(f"{path}: no such file or folder")
+        yield from _named(sys.stdin.buffer, "stdin", "stdin")
+        return
+    try:
+        is_folder = path.is_dir()
+        if not is_folder and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if is_folder:
+            yield from _folder(path, without)
+        elif path.is_file() and kinds.by_name(path.name) == "page":
+            yield Item(path.name, "page", "page", path=str(path))
+        else:
+            with path.open("rb") as stream:
+                yield from _named(stream, path.name, str(path))
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def pages_in(path: Path) -> int | None:
@@ -69,168 +55,131 @@ def pages_in(path: Path) -> int | None:
     if not path.is_dir():
         return None
     count = 0
-    for _, relative, _ in _walk(path):
-        name = relative.lower()
-        if name.endswith(DUMPS + ARCHIVES):
+    for found in walk(path):
+        if found.kind not in ("page", "ignored"):
             return None
-        count += name.endswith(PAGES)
+        count += found.kind == "page"
     return count
 
 
-def batches(source: Iterable[Item]) -> Iterator[list[Item]]:
-    """The same in lists of work worth sending."""
-    batch: list[Item] = []
-    size = 0
-    for item in source:
-        batch.append(item)
-        size += _size(item)
-        if len(batch) >= _BATCH_ITEMS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _size(item: Item) -> int:
-    if item.data is not None:
-        return len(item.data)
-    try:
-        return Path(item.path).stat().st_size if item.path else 0
-    except OSError:
-        return 0
-
-
 def _folder(root: Path, without: Set[Path]) -> Iterator[Item]:
-    for path, relative, problem in _walk(root):
-        if problem:
-            yield Item(relative, "", "page", problem=("unreadable", problem))
-        elif path not in without:
-            yield from _of_file(path, relative)
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """(path, path relative to `root`, problem) of every file, in the order of their paths.
-
-    Hidden files are passed by. Links to folders are followed, except back to a folder around them.
-    """
-    waiting = [(root, True)]
-    while waiting:
-        here, is_folder = waiting.pop()
-        relative = here.relative_to(root).as_posix()
-        if not is_folder:
-            yield here, relative, ""
+    passed = {path.absolute() for path in without}
+    names = tuple(path.name for path in without)
+    for found in walk(root):
+        if names and found.path.endswith(names) and Path(found.path).absolute() in passed:
             continue
-        try:
-            with os.scandir(here) as scan:
-                entries = sorted((entry.name, _is_folder(entry)) for entry in scan)
-        except OSError as error:
-            if here == root:
-                raise InputError(f"{here}: can't be read ({error.strerror})") from None
-            yield here, relative, error.strerror or "can't be read"
-            continue
-        beside = _BESIDE_EXPORT if (_EXPORT, False) in entries else set()
-        waiting += (
-            (here / name, folder)
-            for name, folder in reversed(entries)
-            if not name.startswith(".") and name not in beside
-        )
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_dir():
-        return False
-    return not (
-        entry.is_symlink()
-        and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
-    )
-
-
-def _of_file(path: Path, source: str) -> Iterator[Item]:
-    """A file of a folder, by its name."""
-    name = path.name.lower()
-    if name.endswith(PAGES):
-        yield Item(source, "page", "page", path=str(path))
-    elif name.endswith(_OURS) or not name.endswith(DUMPS + ARCHIVES):
-        yield Item(source, "", IGNORED)
-    else:
-        try:
-            yield from _dump_or_archive(path, source)
-        except (OSError, InputError) as error:
-            reason = error.message if isinstance(error, InputError) else str(error.strerror)
-            yield Item(source, "", "json", problem=("unreadable", reason))
-
-
-def _file(path: Path) -> Iterator[Item]:
-    """A file named by the user: by its name, else by its first bytes."""
-    name = path.name.lower()
-    if name.endswith(PAGES):
-        yield Item(path.name, "page", "page", path=str(path))
-        return
-    try:
-        if name.endswith(DUMPS + ARCHIVES):
-            yield from _dump_or_archive(path, path.name)
+        if found.problem:
+            yield Item(found.source, "", "page", problem=("unreadable", found.problem))
+        elif found.kind == "page":
+            yield Item(found.source, "page", "page", path=found.path)
+        elif found.kind == "ignored":
+            yield Item(found.source, "", IGNORED)
         else:
-            with path.open("rb") as stream:
-                yield from _stream(stream, path.name)
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+            yield from _inner(found.path, found.source)
 
 
-def _dump_or_archive(path: Path, source: str) -> Iterator[Item]:
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        yield from archives.zip_items(path, source, _member)
-    elif name.endswith(ARCHIVES):
-        yield from archives.tar_items(path, source, _member)
-    else:
-        with jsonl.open_input(path) as stream:
-            yield from dumps.items(stream, source)
+def _inner(path: str, source: str) -> Iterator[Item]:
+    """A dump or archive in a folder."""
+    try:
+        with Path(path).open("rb") as stream:
+            yield from _checked(_by_bytes(stream, source), source)
+    except BROKEN as error:
+        yield Item(source, "", "json", problem=("unreadable", why(error)))
 
 
-def _member(name: str, siblings: set[str]) -> str:
-    """What a member of an archive is: page, dump, or ignored; `siblings`: all names, if known."""
-    folder, _, base = name.rpartition("/")
-    lower = base.lower()
-    export = f"{folder}/{_EXPORT}" if folder else _EXPORT
-    if lower in _BESIDE_EXPORT and export in siblings:
-        return IGNORED
-    if lower.startswith(".") or lower.endswith(_OURS):
-        return IGNORED
-    if lower.endswith(PAGES):
-        return "page"
-    return "dump" if lower.endswith(DUMPS) else IGNORED
-
-
-def _stream(stream: BinaryIO, source: str) -> Iterator[Item]:
-    """Bytes without a name: a page begins with a tag, anything else is taken for JSON."""
-    head = stream.read(1 << 16)
-    if head.lstrip().removeprefix(b"\xef\xbb\xbf").startswith(b"<"):
-        yield Item(source, "page", "page", data=head + stream.read())
-        return
-    yield from dumps.items(_Joined(head, stream), source)
-
-
-class _Joined:
-    """A stream whose first bytes were read already."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head, self._rest = head, rest
-
-    def read(self, size: int) -> bytes:
-        """At most that many bytes, b"" at the end."""
-        if not self._head:
-            return self._rest.read(size)
-        found, self._head = self._head[:size], self._head[size:]
-        return found
-
-
-def peeked(source: Iterator[list[Item]], most: int) -> tuple[list[list[Item]], bool]:
-    """The first batches up to that many items, and whether they are all there are."""
-    first: list[list[Item]] = []
+def _checked(found: Iterator[Item], source: str) -> Iterator[Item]:
+    """One file's items among others': one that is no dump is one drop, an empty one is ignored."""
     count = 0
-    for batch in source:
-        first.append(batch)
-        count += len(batch)
-        if count >= most:
-            return first, False
-    return first, True
+    try:
+        for item in found:
+            count += 1
+            yield item
+    except WrongFileError as error:
+        yield Item(source, "", "json", problem=("unknown_shape", f"holds {error}"))
+    except MissingExtraError as error:
+        reason = f"{error.message}: {error.hint}"
+        yield Item(source, "", "json", problem=("unreadable", reason))
+    else:
+        if not count:
+            yield Item(source, "", IGNORED)
+
+
+def _named(stream: IO[bytes], source: str, path: str) -> Iterator[Item]:
+    """What the user named: where nothing in it can be read, that is an error of the whole."""
+    count = 0
+    try:
+        for item in _by_bytes(stream, source):
+            count += 1
+            yield item
+    except WrongFileError as error:
+        hint = "pages, dumps, exports and archives that hold chats can be read"
+        raise InputError(f"{path}: holds {error}, chats were expected", hint) from None
+    except BROKEN as error:
+        if not count:
+            raise InputError(f"{path}: can't be read ({why(error)})") from None
+        yield Item(source, "", "json", problem=("unreadable", why(error)))
+
+
+def _by_bytes(stream: IO[bytes], source: str, packed: bool = False) -> Iterator[Item]:
+    """A file or stream by its first bytes; by its name only where those say nothing."""
+    careful = Careful(stream)
+    head = careful.read(_HEAD)
+    kind = kinds.by_bytes(head)
+    if kind == "dump" and kinds.by_name(source) in ("tar", "zip", "parquet") and head:
+        kind = kinds.by_name(source)
+    with ExitStack() as stack:
+        if kind in ("gzip", "bzip2", "xz") and not packed:
+            whole = _rewound(stream, head)
+            inner = unpacked(whole, kind)
+            # What is unpacked can go back only if what it is unpacked from can.
+            ahead = inner if whole is stream else cast(IO[bytes], Joined(b"", inner))
+            yield from _by_bytes(ahead, source, packed=True)
+        elif kind == "page":
+            data = head + stream.read(LARGEST_PAGE + 1)
+            yield _page(source, data)
+        elif kind in ("zip", "tar", "parquet"):
+            file = _seekable(stream, head, stack)
+            yield from _archive(file, source, kind, packed and file is stream)
+        else:
+            yield from dumps.items(Joined(head, careful), source)
+
+
+def _archive(file: IO[bytes], source: str, kind: str, packed: bool) -> Iterator[Item]:
+    if kind == "parquet":
+        yield from parquet.items(file, source)
+    elif kind == "zip":
+        yield from archives.zip_items(file, source, _of_member)
+    else:
+        yield from archives.tar_items(file, source, _of_member, packed=packed)
+
+
+def _of_member(stream: Readable, source: str, kind: str) -> Iterator[Item]:
+    """A dump or Parquet file in an archive."""
+    with ExitStack() as stack:
+        if kind == "parquet":
+            file = stack.enter_context(spooled(stream))
+            yield from _checked(parquet.items(file, source), source)
+        else:
+            yield from _checked(dumps.items(stream, source), source)
+
+
+def _page(source: str, data: bytes) -> Item:
+    if len(data) > LARGEST_PAGE:
+        problem = ("unreadable", f"larger than {LARGEST_PAGE >> 20} MiB")
+        return Item(source, "", "page", problem=problem)
+    return Item(source, "page", "page", data=data)
+
+
+def _rewound(stream: IO[bytes], head: bytes) -> Readable:
+    if stream.seekable():
+        stream.seek(0)
+        return stream
+    return Joined(head, stream)
+
+
+def _seekable(stream: IO[bytes], head: bytes, stack: ExitStack) -> IO[bytes]:
+    """The stream from its beginning where it can go back, else a temporary file of its bytes."""
+    if stream.seekable():
+        stream.seek(0)
+        return stream
+    return stack.enter_context(spooled(cast(Readable, Joined(head, stream))))

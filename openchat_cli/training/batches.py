@@ -52,29 +52,35 @@ def build(
 ) -> Batch:
     """The tensors of one bin on the device.
 
-    `by_mean` weighs a token with 1 / the supervised tokens of its micro-batch (the original's
-    loss), else with 1. An idle bin becomes two tokens of weight 0: every rank must take part in
-    each collective of the backward pass.
+    A token counts by its weight in the dataset, 1 where it has none; `by_mean` divides by the sum
+    of these in its micro-batch (the original's loss). An idle bin becomes two tokens of weight 0:
+    every rank must take part in each collective of the backward pass.
     """
     records = [data.record(index) for index in bin_.conversations] or [_IDLE]
-    width = 0 if packed else max(len(ids) for ids, _ in records)
+    width = 0 if packed else max(len(ids) for ids, _, _ in records)
     starts = _starts(records, width)
-    size = sum(len(ids) for ids, _ in records) if packed else width * len(records)
+    size = sum(len(ids) for ids, _, _ in records) if packed else width * len(records)
     input_ids, positions = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     rows: list[np.ndarray[Any, Any]] = []
     targets: list[np.ndarray[Any, Any]] = []
-    for start, (ids, mask) in zip(starts, records, strict=True):
+    shares: list[np.ndarray[Any, Any]] = []
+    for start, (ids, mask, weights) in zip(starts, records, strict=True):
         input_ids[start : start + len(ids)] = ids
         positions[start : start + len(ids)] = np.arange(len(ids))
         supervised = np.flatnonzero(mask[1:])
         rows.append(start + supervised)
         targets.append(ids[1:][supervised])
-    count = sum(map(len, rows))
-    weight = 1.0 / max(1, count) if by_mean else 1.0
-    if not count:
-        rows, targets, weight, count = [np.zeros(1)], [np.zeros(1)], 0.0, 1
+        if weights is None:
+            shares.append(np.ones(len(supervised), dtype=np.float32))
+        else:
+            shares.append(weights[1:][supervised])
+    if not any(map(len, rows)):
+        rows, targets, shares = [np.zeros(1)], [np.zeros(1)], [np.zeros(1, dtype=np.float32)]
+    share = np.concatenate(shares)
+    if by_mean:
+        share = share * (1.0 / (share.sum(dtype=np.float64) or 1.0))
     shape = (1, size) if packed else (len(records), width)
-    segments = tuple(len(ids) for ids, _ in records) if packed else None
+    segments = tuple(len(ids) for ids, _, _ in records) if packed else None
 
     def put(values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(device, non_blocking=True)
@@ -84,19 +90,19 @@ def build(
         position_ids=put(positions).view(shape),
         rows=put(np.concatenate(rows)),
         targets=put(np.concatenate(targets)),
-        weights=torch.full((count,), weight, device=device),
+        weights=torch.from_numpy(share.astype(np.float32)).to(device, non_blocking=True),
         segments=segments,
         bounds=_bounds(segments, device) if segments is not None else None,
     )
 
 
-_IDLE = (np.zeros(2, dtype=np.int32), np.zeros(2, dtype=np.bool_))
+_IDLE = (np.zeros(2, dtype=np.int32), np.zeros(2, dtype=np.bool_), None)
 
 
 def _starts(records: list[Any], width: int) -> list[int]:
     if width:
         return [row * width for row in range(len(records))]
-    ends = np.cumsum([len(ids) for ids, _ in records])
+    ends = np.cumsum([len(ids) for ids, _, _ in records])
     return [0, *ends[:-1].tolist()]
 
 

@@ -46,8 +46,10 @@ def train(
     """
     need("openchat train", "train", "torch", "transformers", "deepspeed")
     began = time.monotonic()
-    resolved = resolve(settings, ranks.world_size if ranks else settings.num_gpus)
+    resolved = resolve(settings, ranks.world_size if ranks else settings.num_gpus, build=True)
     if ranks is None or ranks.rank == 0:
+        for note in resolved.notes:
+            progress.note(note)
         for warning in resolved.warnings:
             progress.warn(warning)
         _claim(settings, resolved.run)

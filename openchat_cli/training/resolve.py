@@ -48,6 +48,7 @@ class Resolved:
     train: TokenDataset
     eval: TokenDataset | None
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # of less weight than warnings
 
     def plan(self) -> Plan:
         """The run's plan."""
@@ -82,8 +83,11 @@ def plan_of(run: Run, data: TokenDataset) -> Plan:
     )
 
 
-def resolve(settings: TrainSettings, world_size: int) -> Resolved:
-    """Decide every value; refuse what can't work with one clear line."""
+def resolve(settings: TrainSettings, world_size: int, *, build: bool = False) -> Resolved:
+    """Decide every value; refuse what can't work with one clear line.
+
+    `build` makes the dataset's memory-mapped twin anew where it does not fit its JSON.
+    """
     _check_numbers(settings)
     prepared = require_manifest(settings.model_path)
     config = _model_config(settings.model_path)
@@ -99,8 +103,9 @@ def resolve(settings: TrainSettings, world_size: int) -> Resolved:
             for key in deepspeed_config.ignored(user_config)
         ]
     vocab_size = int(config.get("vocab_size", 0))
-    train = dataset.read(files.train, vocab_size)
-    evaluation = _read_eval(files, vocab_size, warnings)
+    notes: list[str] = []
+    train = _load(files.train, vocab_size, build, notes)
+    evaluation = _load_eval(files, vocab_size, build, notes, warnings)
     context = _check_lengths(files, config, train, evaluation, kind)
     if not train.supervised.sum():
         raise InputError(f"{files.train}: no token is supervised, so there is nothing to learn")
@@ -122,11 +127,11 @@ def resolve(settings: TrainSettings, world_size: int) -> Resolved:
         resume=settings.resume,
         seed=settings.seed,
         vocab_size=vocab_size,
-        data_hash=dataset.digest(files.train),
+        data_hash=dataset.digest(files.train, train),
         deepspeed=user_config,
         **values,
     )
-    resolved = Resolved(run, train, evaluation, tuple(warnings))
+    resolved = Resolved(run, train, evaluation, tuple(warnings), tuple(notes))
     if run.batching == "packed":
         for data in (train, evaluation):
             if data is not None:
@@ -198,14 +203,23 @@ def _values(
     return values, config
 
 
-def _read_eval(files: Files, vocab_size: int, warnings: list[str]) -> TokenDataset | None:
+def _load(path: Path, vocab_size: int, build: bool, notes: list[str]) -> TokenDataset:
+    loaded = dataset.load(path, vocab_size, build=build)
+    if loaded.note is not None:
+        notes.append(loaded.note)
+    return loaded.data
+
+
+def _load_eval(
+    files: Files, vocab_size: int, build: bool, notes: list[str], warnings: list[str]
+) -> TokenDataset | None:
     if files.eval is None:
         warnings.append(f"{files.train.parent}: no eval split, so no eval loss will be shown")
         return None
-    if jsonl.read_json(files.eval) == []:
+    if dataset.is_empty(files.eval):
         warnings.append(f"{files.eval}: empty, so no eval loss will be shown")
         return None
-    return dataset.read(files.eval, vocab_size)
+    return _load(files.eval, vocab_size, build, notes)
 
 
 def _check_lengths(

@@ -38,10 +38,10 @@ def run_rank(run: Run, ranks: Ranks, emit: Emit, *, rendezvous: Path | None = No
     """
     began = time.monotonic()
     device = deepspeed_engine.device_of(run, ranks)
-    train = dataset.read(Path(run.train_file), run.vocab_size)
+    train = dataset.load(Path(run.train_file), run.vocab_size).data
     evaluation = None
     if run.eval_file is not None:
-        evaluation = dataset.read(Path(run.eval_file), run.vocab_size)
+        evaluation = dataset.load(Path(run.eval_file), run.vocab_size).data
     deepspeed_engine.join(ranks, device, rendezvous)
     _Trainer(run, ranks, device, train, evaluation, emit).fit(began)
     # Only after success: where another rank has failed, this could wait for it.
@@ -59,7 +59,7 @@ class _Trainer:
         emit: Emit,
     ) -> None:
         self._run, self._ranks, self._device, self._emit = run, ranks, device, emit
-        self._train, self._supervised = train, train.supervised
+        self._train, self._supervised, self._shares = train, train.supervised, train.shares
         self._evaluation = evaluation
         self._plan = plan_of(run, train)
         self._warmup = schedule.warmup_steps(self._plan.steps, run.warmup_ratio)
@@ -183,14 +183,14 @@ class _Trainer:
     def _denominator(self, plan: StepPlan) -> float:
         """What a step's sum of weighted losses is divided by.
 
-        token: the step's supervised tokens, so that each weighs the same. reference: the step's
-        micro-batches, whose own means the weights have made.
+        token: the weights of the step's supervised tokens, so that each counts by its own (1 where
+        nobody set one). reference: the step's micro-batches, whose own means the weights have made.
         """
         busy = [bin_ for bins in plan for bin_ in bins if bin_.conversations]
         if self._run.loss_scale == "reference":
             return float(len(busy))
-        counts = [self._supervised[list(bin_.conversations)].sum() for bin_ in busy]
-        return float(max(1, sum(counts)))
+        sums = [self._shares[list(bin_.conversations)].sum() for bin_ in busy]
+        return float(sum(sums)) or 1.0
 
     def _set_learning_rate(self, step: int) -> float:
         if self._run.schedule == "deepspeed":
@@ -212,14 +212,14 @@ class _Trainer:
         began = time.monotonic()
         sums = self._eval_sums(self._evaluation)
         distributed.all_reduce(sums)
-        loss = sums[0].item() / max(1.0, sums[1].item())
+        loss = sums[0].item() / (sums[1].item() or 1.0)
         row = {
             "step": done,
             "epoch": round(self._plan.epochs_done(done), 6),
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "tokens": len(self._evaluation.ids),
-            "supervised_tokens": int(sums[1].item()),
+            "supervised_tokens": int(self._evaluation.supervised.sum()),
             "seconds": round(time.monotonic() - began, 6),
         }
         if log is not None:
@@ -227,16 +227,16 @@ class _Trainer:
         self._tell({"event": "eval", **row})
 
     def _eval_sums(self, data: TokenDataset) -> Tensor:
-        """[Σ losses, Σ supervised tokens] of this rank's share, float64."""
+        """[Σ weighted losses, Σ weights] of this rank's share, float64."""
         sums = torch.zeros(2, dtype=torch.float64, device=self._device)
-        supervised = data.supervised
+        shares = data.shares
         plan = self._eval_plan(data)
         self._engine.eval()
         with torch.no_grad():
             for bins in plan:
                 mine = bins[self._ranks.rank]
                 sums[0] += self._engine(self._batch(data, mine, by_mean=False))
-                sums[1] += int(supervised[list(mine.conversations)].sum())
+                sums[1] += float(shares[list(mine.conversations)].sum())
         return sums
 
     def _eval_plan(self, data: TokenDataset) -> StepPlan:

@@ -30,11 +30,13 @@ def page(
     data: Json = None,
     connect: str = "'none'",
     language: str = "en",
+    tail: Html | None = None,
 ) -> Html:
     """A whole HTML document that runs `script`, shows `body` and may connect to `connect` only.
 
     Style and script are allowed by their hashes, so neither an inline handler nor a style
-    attribute works, wherever it comes from. `data` becomes a JSON block with the id `data`.
+    attribute works, wherever it comes from. `data` becomes a JSON block with the id `data`. `tail`
+    is what comes after the script, which then need not wait for it.
     """
     style, code = _base("base.css") + css, _base("base.js") + script
     head = tag(
@@ -50,7 +52,8 @@ def page(
     block = Html("")
     if data is not None:
         block = tag("script", script_json(data), type="application/json", id="data")
-    document = tag("html", head, tag("body", body, block, tag("script", _raw(code))), lang=language)
+    parts = [body, block, tag("script", _raw(code)), tail or Html("")]
+    document = tag("html", head, tag("body", *parts), lang=language)
     return join([Html("<!doctype html>\n"), document, Html("\n")])
 
 

@@ -54,9 +54,7 @@ class _Book:
         found: list[tuple[str, str]] = []
         for turn in range(self.chance.randint(1, 3)):
             question = f"{self.chance.choice(QUESTIONS)} (no. {number}.{turn})"
-            # Formulas have no Markdown that a reader of CommonMark would show alike.
-            answer = chatgpt.FORMULA.sub("x", roundtrip.document(self.chance))
-            found += [("human", question), ("gpt", answer)]
+            found += [("human", question), ("gpt", _answer(self.chance))]
         return found
 
     def add(
@@ -73,6 +71,13 @@ class _Book:
 
     def raw(self, data: bytes, reason: str) -> None:
         self.pages.append(Page(self.name(), data, reason, where="page"))
+
+
+def _answer(chance: random.Random) -> str:
+    """A document that says something: an empty code block alone would be an empty answer."""
+    # Formulas have no Markdown that a reader of CommonMark would show alike.
+    text = chatgpt.FORMULA.sub("x", roundtrip.document(chance))
+    return text if text.strip("`\n") else f"Nothing:\n\n{text}"
 
 
 def page(

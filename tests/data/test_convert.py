@@ -16,49 +16,13 @@ from openchat_cli.data.convert import convert
 from openchat_cli.data.settings import ConvertSettings
 from tests.conftest import RunCli
 from tests.data import generator
+from tests.data.rows import byte_tokenizer, conversation, many, write
 from tests.data.test_clean import rows
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A StarCoder-like tokeniser of single bytes."""
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers import models as kinds
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(kinds.BPE({char: k for k, char in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    folder = tmp_path / "model"
-    folder.mkdir()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
-def conversation(name: str, *texts: str, **more: Any) -> dict[str, Any]:
-    roles = ("user", "assistant")
-    messages = [{"role": roles[k % 2], "content": text} for k, text in enumerate(texts)]
-    return {
-        "kind": "conversation",
-        "version": 1,
-        "id": name,
-        "source": "s",
-        "messages": messages,
-        **more,
-    }
-
-
-def write(path: Path, *lines: dict[str, Any]) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return path
-
-
-def many(count: int) -> list[dict[str, Any]]:
-    return [
-        conversation(f"c{k}", f"question {k}", f"answer <|end_of_turn|> {k} é")
-        for k in range(count)
-    ]
+    return byte_tokenizer(tmp_path / "model")
 
 
 def settings(folder: Path, source: Path, **more: Any) -> ConvertSettings:
@@ -85,7 +49,9 @@ def test_the_files_are_what_the_original_wrote(tmp_path: Path, model: Path) -> N
     assert all(type(flag) is bool for _, mask in train for flag in mask)
     texts = json.loads((out / "opencoder.train.text.json").read_bytes())
     assert len(texts) == 297
-    assert texts[0].startswith("User:question") and "Assistant:answer <|end_of_turn|>" in texts[0]
+    assert (
+        texts[0] == "User:question 0<|end_of_turn|>Assistant:answer <|end_of_turn|> 0 é" + kind.eot
+    )
 
 
 def test_the_manifest_tells_how_it_was_made(tmp_path: Path, model: Path) -> None:
@@ -153,14 +119,15 @@ def test_the_split_depends_on_seed_and_id_alone() -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (conversation("w", "q", "a", weight=0.5), "conversation w has a weight"),
+        (conversation("w", "q", "a", weight=-0.5), "conversation w has the weight -0.5"),
+        (conversation("w", "q", "a", weight=float("nan")), "conversation w has the weight nan"),
         (
-            {**conversation("w"), "messages": [{"role": "user", "content": "q", "weight": 0}]},
-            "conversation w has a weight",
+            {**conversation("w"), "messages": [{"role": "user", "content": "q", "weight": 1e9}]},
+            "conversation w has the weight 1000000000.0",
         ),
         ({**conversation("t"), "messages": [{"role": "tool", "content": "x"}]}, "no role 'tool'"),
     ],
-    ids=["weight", "message weight", "role"],
+    ids=["negative weight", "no number", "huge weight", "role"],
 )
 def test_rows_that_can_not_be_converted(
     openchat: RunCli, tmp_path: Path, model: Path, row: dict[str, Any], says: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from openchat_cli.evaluation.cost import estimate_tokens, price_of
+from openchat_cli.core.token_count import estimate_tokens
+from openchat_cli.evaluation.cost import price_of
 
 ENGLISH = (
     "A good compost heap needs roughly equal parts of green and brown material. Turn it every two "

@@ -15,6 +15,7 @@ from openchat_cli.cli.data.options import (
     RatioOption,
     RowsArgument,
     SeedOption,
+    SplitFlag,
 )
 from openchat_cli.cli.options import (
     ForceFlag,
@@ -42,6 +43,7 @@ def convert(
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
     compat: CompatOption = ConvertSettings.compat,
+    split: SplitFlag = ConvertSettings.split,
     force: ForceFlag = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -66,6 +68,7 @@ def convert(
             context,
             compat,
             force,
+            split,
         )
         summary = work(with_tokenizer(settings, terminal.progress), progress=terminal.progress)
         tell_converted(terminal, summary)
@@ -78,10 +81,13 @@ def convert(
 
 def dataset_counts(summary: ConvertSummary) -> dict[str, int]:
     return {
+        "read": summary.read,
         "train": summary.train,
         "eval": summary.eval,
         "dropped": summary.dropped,
         "truncated": summary.truncated,
+        "cut": summary.cut,
+        "pieces": summary.pieces,
         "tokens": summary.tokens,
         "supervised": summary.supervised,
     }
@@ -92,9 +98,11 @@ def tell_converted(terminal: Terminal, summary: ConvertSummary) -> None:
         f"{summary.model_type}: {summary.train} for training, {summary.eval} held out, "
         f"{summary.tokens} tokens ({summary.supervised} to learn), {summary.truncated} truncated"
     )
+    if summary.cut:
+        terminal.note(f"{summary.cut} conversations were cut at turns into {summary.pieces} pieces")
     if summary.dropped:
         terminal.progress.warn(
-            f"{summary.dropped} conversations have nothing to learn within the context"
+            f"{summary.dropped} conversations or pieces have nothing to learn within the context"
         )
 
 

@@ -14,19 +14,37 @@ from openchat_cli.cli.data.convert import (
     train_command,
     with_tokenizer,
 )
+from openchat_cli.cli.data.filter import tell_filtered
+from openchat_cli.cli.data.filter_options import (
+    IdsOption,
+    LangOption,
+    MaxCharsOption,
+    MaxTurnsOption,
+    MinCharsOption,
+    MinTurnsOption,
+    ModelsOption,
+    SampleOption,
+    WhereOption,
+)
 from openchat_cli.cli.data.options import (
     ChatsArgument,
     CompatOption,
     ContextOption,
     ConverterOption,
+    ExecutorOption,
     FolderArgument,
-    ModelOption,
+    KeepBlockedFlag,
     ModelPathOption,
+    NearOption,
     RatioOption,
+    RayAddressOption,
+    ReportOption,
     SeedOption,
+    SplitFlag,
     WordOption,
     WordsOption,
     WorkersOption,
+    ray_address,
 )
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag, StrictFlag
 from openchat_cli.cli.terminal import Terminal
@@ -37,7 +55,15 @@ from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSet
 def run(
     input_: ChatsArgument,
     output: FolderArgument,
-    model: ModelOption = FilterSettings.model,
+    model: ModelsOption = None,
+    lang: LangOption = None,
+    min_turns: MinTurnsOption = FilterSettings.min_turns,
+    max_turns: MaxTurnsOption = FilterSettings.max_turns,
+    min_chars: MinCharsOption = FilterSettings.min_chars,
+    max_chars: MaxCharsOption = FilterSettings.max_chars,
+    where: WhereOption = None,
+    ids: IdsOption = FilterSettings.ids,
+    sample: SampleOption = FilterSettings.sample,
     model_type: Annotated[
         str | None,
         typer.Option("--model-type", help="One type; all built-in ones when absent."),
@@ -48,10 +74,16 @@ def run(
     converter: ConverterOption = CleanSettings.converter,
     blocked_word: WordOption = None,
     blocked_words: WordsOption = None,
+    keep_blocked: KeepBlockedFlag = CleanSettings.keep_blocked,
+    near_dup: NearOption = CleanSettings.near_dup,
+    report: ReportOption = CleanSettings.report,
+    executor: ExecutorOption = CleanSettings.executor,
+    ray_address_: RayAddressOption = CleanSettings.ray_address,
     eval_ratio: RatioOption = ConvertSettings.eval_ratio,
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
     compat: CompatOption = ConvertSettings.compat,
+    split: SplitFlag = ConvertSettings.split,
     strict: StrictFlag = False,
     force: ForceFlag = False,
     json_: JsonFlag = False,
@@ -64,7 +96,35 @@ def run(
     openchat data run chats.zip out/ --model any --model-type openchat
     """
     words = blocked(blocked_word, blocked_words)
-    settings = CleanSettings(input_, output, workers, converter, words, force)
+    address = ray_address(executor, ray_address_)
+    settings = CleanSettings(
+        input_,
+        output,
+        workers,
+        converter,
+        words,
+        force,
+        keep_blocked=keep_blocked,
+        near_dup=near_dup,
+        report=report,
+        executor=executor,
+        ray_address=address,
+    )
+    kept = FilterSettings(
+        output,
+        output,
+        ids=ids,
+        model=tuple(model or ()),
+        min_turns=min_turns,
+        max_turns=max_turns,
+        min_chars=min_chars,
+        max_chars=max_chars,
+        lang=tuple(lang or ()),
+        where=tuple(where or ()),
+        sample=sample,
+        seed=seed,
+        force=force,
+    )
     base = ConvertSettings(
         output,
         output,
@@ -76,6 +136,7 @@ def run(
         context,
         compat,
         force,
+        split,
     )
     with Terminal("data run", json_output=json_, quiet=quiet) as terminal:
         from openchat_cli.data.run import run as work
@@ -87,9 +148,10 @@ def run(
         ]
         summary = work(
             settings,
-            model,
+            kept,
             targets,
             cleaned=lambda found: tell_cleaned(terminal, settings, found, strict=strict),
+            filtered=lambda found: tell_filtered(terminal, kept, found),
             progress=terminal.progress,
         )
         for converted in summary.convert:

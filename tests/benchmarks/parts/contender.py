@@ -1,6 +1,6 @@
 """One way of cleaning pages, as a process: `python contender.py WAY`.
 
-It reads paths, several a line between tabs, and answers with the CPU seconds of those pages. The ways
+It reads paths, several a line between tabs, and answers with those pages' CPU seconds. The ways
 of others run in an environment of their own (see parts/clean.py), so nothing of the project is
 imported but by `ours`.
 """

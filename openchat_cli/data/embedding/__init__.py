@@ -1,0 +1,1 @@
+"""`data embed`: a vector for each conversation."""

@@ -1,0 +1,1 @@
+"""`data map`: vectors to points, clusters and a page."""
