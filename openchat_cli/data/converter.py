@@ -81,7 +81,7 @@ class Converter:
         """An element that holds only text; what is usual goes a short way."""
         if name == "code":
             self.inline.code(decode(text))
-        elif name == "strong" or name == "em":
+        elif name in EMPHASIS:
             self.inline.emphasised(EMPHASIS[name], text)
         elif self.inline.pieces or not (plain := plain_line(text)) or not self._short(name, plain):
             if start := self.handlers[f"<{name}>"]:

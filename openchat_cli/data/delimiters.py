@@ -37,6 +37,11 @@ def fewest(
     if len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
         return places
     wanted = [_pairs(text, ranges, places) for ranges in groups]
+    kept = places.difference(tried)
+    if all(
+        _pairs(text, ranges, kept) == pairs for ranges, pairs in zip(groups, wanted, strict=True)
+    ):
+        return kept
     kept = set(places)
     for place in sorted(tried, reverse=True):
         kept.discard(place)

@@ -152,7 +152,7 @@ def escapes(
             elif char == "$":
                 if "$" in used:
                     found.add(match.start())
-            elif _is_misread(text, match.start(), char):
+            elif is_misread(text, match.start()):
                 found.add(match.start())
     for char, matches in runs.items():
         if char == "`":
@@ -164,7 +164,9 @@ def escapes(
     return found
 
 
-def _is_misread(text: str, at: int, char: str) -> bool:
+def is_misread(text: str, at: int) -> bool:
+    """Whether the back-slash, `&`, `<` or `](` at that place means something there."""
+    char = text[at]
     if char == "\\":
         follower = text[at + 1 : at + 2]
         return follower in _PUNCTUATION or follower == "\n"
