@@ -49,11 +49,8 @@ def _with_heads_inside(html: str) -> str:
     begin = floor = 0
     at = html.find("<pre")
     while at >= 0:
-        if (
-            at
-            and html[at - 1] in ">\n "
-            and not html.endswith(("</p>", "</ul>", "</ol>"), floor, at)
-        ):
+        before = html[html.rfind("<", floor, at) : at]
+        if name_of(before) in _HEAD_TAGS:
             size, label = _head_before(html[max(floor, at - LONGEST_HEAD) : at])
             after = html.find(">", at) + 1
             if size and after:
