@@ -209,7 +209,7 @@ def _row(item: Item, candidate: Candidate, kept: rules.Kept, *, near_dup: bool) 
         condition=candidate.condition,
         weight=candidate.weight,
     )
-    line = jsonl.line(row.to_row())
+    line = _line(row)
     return Verdict(
         item.source,
         item.where,
@@ -224,6 +224,18 @@ def _row(item: Item, candidate: Candidate, kept: rules.Kept, *, near_dup: bool) 
         lengths=tuple(len(one.content) for one in kept.messages if one.role != "system"),
         signature=near.signature(kept.messages) if near_dup else b"",
     )
+
+
+def _line(row: Conversation) -> bytes:
+    """The row's JSON; what the quick writer would write otherwise goes the usual way."""
+    import orjson
+
+    if row.weight == 1.0 and all(message.weight is None for message in row.messages):
+        try:
+            return orjson.dumps(row.to_row(), option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError:
+            pass  # half a surrogate pair in a name: escaped below
+    return jsonl.line(row.to_row())
 
 
 def _digest(messages: Sequence[Message]) -> bytes:
