@@ -7,6 +7,7 @@ parent.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import pickle
@@ -118,7 +119,7 @@ def _alarm(seconds: float) -> None:
 def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
     candidate = None
     try:
-        candidate = _candidate(item)
+        candidate = _mended(_candidate(item))
         kept = rules.judge(candidate, convert, settings.blocked, keep_blocked=settings.keep_blocked)
         return _row(item, candidate, kept, near_dup=settings.near)
     except RejectError as error:
@@ -132,10 +133,10 @@ def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
 def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Verdict:
     return Verdict(
         item.source,
-        ", ".join(filter(None, (item.where, error.where))),
+        ", ".join(filter(None, (item.where, error.where))) or "file",
         candidate.id if candidate else None,
         error.reason,
-        error.detail,
+        noise.mended(error.detail),
         blocked=error.word,
         excerpt=_excerpt(candidate, error) if candidate else "",
     )
@@ -164,6 +165,16 @@ def _candidate(item: Item) -> Candidate:
     if item.kind == "page":
         return saved_page.from_page(data)
     return shapes.from_json(pages.parse_json(data))
+
+
+def _mended(candidate: Candidate) -> Candidate:
+    """The same with whole characters in what is no turn; those of the turns are counted."""
+    found = {
+        name: noise.mended(value)
+        for name in ("id", "model", "condition")
+        if isinstance(value := getattr(candidate, name), str) and not value.isascii()
+    }
+    return dataclasses.replace(candidate, **found) if found else candidate
 
 
 def loaded(item: Item) -> Item:

@@ -92,8 +92,8 @@ def test_broken_archives_and_dumps_are_drops(tmp_path: Path) -> None:
     kept, dropped = cleaned(folder)
     assert len(kept) == 1
     assert [(row["source"], row["where"], row["reason"]) for row in dropped] == [
-        ("b.zip", "", "unreadable"),
-        ("c.tar", "", "unreadable"),
+        ("b.zip", "file", "unreadable"),
+        ("c.tar", "file", "unreadable"),
         ("d.jsonl", "line 1", "unknown_shape"),
         ("d.jsonl", "line 2", "bad_json"),
         ("d.jsonl", "line 3", "too_short"),
@@ -101,7 +101,7 @@ def test_broken_archives_and_dumps_are_drops(tmp_path: Path) -> None:
         ("e.json", "item 1", "unknown_shape"),
         ("e.json", "item 2, turn 1", "bad_turn"),
         ("e.json", "item 3", "bad_json"),
-        ("f.jsonl.gz", "", "unreadable"),
+        ("f.jsonl.gz", "file", "unreadable"),
         ("g.json", "item 1", "not_utf8"),
     ]
 
