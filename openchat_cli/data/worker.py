@@ -169,12 +169,13 @@ def _candidate(item: Item) -> Candidate:
 
 def _mended(candidate: Candidate) -> Candidate:
     """The same with whole characters in what is no turn; those of the turns are counted."""
-    found = {
-        name: noise.mended(value)
-        for name in ("id", "model", "condition")
-        if isinstance(value := getattr(candidate, name), str) and not value.isascii()
-    }
-    return dataclasses.replace(candidate, **found) if found else candidate
+    name, model, condition = candidate.id, candidate.model, candidate.condition
+    return dataclasses.replace(
+        candidate,
+        id=name and noise.mended(name),
+        model=noise.mended(model) if isinstance(model, str) else model,
+        condition=condition and noise.mended(condition),
+    )
 
 
 def loaded(item: Item) -> Item:
