@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError
-from openchat_cli.core.words import WordMemory
+from openchat_cli.core.words import WordMemory, unpack
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -213,17 +213,16 @@ class SentencePieceEncoder:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return self._memory.ids([self.words(text) for text in texts])
+        return [unpack(self._memory.packed(self.words(text))) for text in texts]
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
-        """The ids of texts that were cut by `words`, as words.unpack reads them."""
-        return self._memory.packed(texts)
+    def packed(self, words: Iterable[str]) -> bytes:
+        """The ids of a text that was cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(words)
 
-    def _tokenize(self, words: list[str]) -> Iterator[list[int]]:
+    def _tokenize(self, word: str) -> list[int]:
         # The model alone: nothing is normalised or split any more, and an Encoding costs more
         # than the merging of a word.
-        tokenize = self._bpe.model.tokenize
-        return ([token.id for token in tokenize(word)] for word in words)
+        return [token.id for token in self._bpe.model.tokenize(word.replace(" ", SPACE))]
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""
@@ -237,13 +236,15 @@ class SentencePieceEncoder:
         """The text cut where no piece can reach across; each word has at least one id."""
         if self.pieces.fold_spaces:
             text = _RUNS.sub(" ", text.lstrip(" "))
-        text = text.replace(" ", SPACE)
+        # Both are one character to a model. As a plain space it leaves most texts ASCII, which is
+        # faster to cut.
+        text = text.replace(SPACE, " ")
         if self.pieces.fold_spaces:
-            text = text.rstrip(SPACE)
+            text = text.rstrip(" ")
         if not text:
             return []
         if self.pieces.dummy_prefix:
-            text = SPACE + text
+            text = " " + text
         return self._cut.findall(text)
 
     @cached_property
@@ -264,20 +265,33 @@ _RUNS = re.compile(" +")
 def _word_pattern(merges: Sequence[tuple[str, str]]) -> re.Pattern[str]:
     """Cuts a text into words that no piece reaches across.
 
-    A word is a run of spaces followed by characters that some merge joins; every other character
-    (most of Chinese, in LLaMA's vocabulary; the newline) stands alone. Where a merge has a space
-    after another character the cut would be wrong, and the whole text is one word.
+    A word is a run of spaces followed by characters of one group (see `_groups`: in LLaMA's
+    vocabulary Latin letters, Cyrillic ones, signs, …); every other character (most of Chinese, the
+    newline) stands alone. Where a merge has a space after another character the cut would be wrong,
+    and the whole text is one word.
     """
-    joined: set[str] = set()
-    for left, right in merges:
-        if SPACE in (left + right).lstrip(SPACE):
-            return re.compile("(?s).+")
-        joined.update(left, right)
-    joined.discard(SPACE)
-    if not joined:
-        return re.compile(f"(?s){SPACE}+|.")
-    letters = _character_class(joined)
-    return re.compile(f"(?s){SPACE}*[{letters}]+|{SPACE}+|.")
+    touching = {(left[-1], right[0]) for left, right in merges}
+    if any(right == SPACE != left for left, right in touching):
+        return re.compile("(?s).+")
+    groups = _groups((left, right) for left, right in touching if left != SPACE)
+    letters = "".join(f"[{_character_class(group)}]+|" for group in groups)
+    return re.compile(f"(?s) *(?:{letters}.)| +")
+
+
+def _groups(touching: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """The characters that touch inside pieces, in groups that don't touch; the largest first.
+
+    Two characters are neighbours in a piece only where some merge joined them there.
+    """
+    group_of: dict[str, set[str]] = {}
+    for left, right in touching:
+        group = group_of.setdefault(left, {left})
+        other = group_of.setdefault(right, {right})
+        if group is not other:
+            group |= other
+            group_of.update(dict.fromkeys(other, group))
+    groups = {id(group): group for group in group_of.values()}
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _character_class(characters: Iterable[str]) -> str:

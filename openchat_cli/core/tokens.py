@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,7 +34,7 @@ class Encoder(Protocol):
 
     def words(self, text: str) -> list[str]: ...
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]: ...
+    def packed(self, words: Iterable[str]) -> bytes: ...
 
     def token_bytes(self, token: int) -> bytes: ...
 
@@ -82,9 +82,9 @@ class ChatTokenizer:
         """
         return self.encoder.words(text)
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
-        """The ids of texts given as their words, for words.unpack: for work in bulk."""
-        return self.encoder.packed(texts)
+    def packed(self, words: Iterable[str]) -> bytes:
+        """The ids of a text given as its words, for words.unpack: for work in bulk."""
+        return self.encoder.packed(words)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens give nothing, bytes that are not UTF-8 give U+FFFD."""
