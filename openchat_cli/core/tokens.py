@@ -110,7 +110,7 @@ class ChatTokenizer:
             rules = ["byte-level", encoder.normalizers, encoder.pre_tokenizers]
             merges = encoder.merges
         vocab = sorted(_vocab(encoder).items(), key=lambda item: item[1])
-        parts = [rules, vocab, [list(pair) for pair in merges], self.bos_id, self.eot_id]
+        parts = [rules, vocab, merges, self.bos_id, self.eot_id]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
