@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.core.tokenizer_json import TokenizerFile
-from openchat_cli.core.words import WordMemory, unpack
+from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.models import Model
 
 
 # Where text is ASCII, GPT-2's own rule, so that every word is what its splitter makes of it: the
@@ -94,9 +95,10 @@ class ByteLevelEncoder:
 
         return Tokenizer.from_str(json.dumps(self.spec()))
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [unpack(self._memory.packed(self.words(text))) for text in texts]
+    @cached_property
+    def _bpe(self) -> Model:
+        model: Model = self._tokenizer.model
+        return model
 
     def words(self, text: str) -> list[str]:
         """The text cut where no token can reach across; each word has at least one id."""
@@ -110,7 +112,7 @@ class ByteLevelEncoder:
         # What the splitter leaves whole goes to the model alone: an Encoding costs more than that.
         if self._cut is not _WHOLE and _UNSPLIT.fullmatch(word):
             plain = word.replace(" ", _ALPHABET[0x20])
-            return [token.id for token in self._tokenizer.model.tokenize(plain)]
+            return [token.id for token in self._bpe.tokenize(plain)]
         ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
         return ids
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError
-from openchat_cli.core.words import WordMemory, unpack
+from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
 
 SPACE = "▁"  # how SentencePiece writes a space
 BYTE_PIECES = tuple(f"<0x{value:02X}>" for value in range(256))
@@ -196,24 +196,17 @@ class SentencePieceEncoder:
         self._memory = WordMemory(self._tokenize)
 
     @cached_property
-    def _bpe(self) -> Tokenizer:
-        from tokenizers import Tokenizer
+    def _bpe(self) -> BPE:
         from tokenizers.models import BPE
 
-        return Tokenizer(
-            BPE(
-                vocab=dict(self.pieces.vocab),
-                merges=list(self.pieces.merges),
-                unk_token=self.pieces.unknown,
-                fuse_unk=True,
-                byte_fallback=True,
-                cache_capacity=0,  # words come once: the memory here has them after that
-            )
+        return BPE(
+            vocab=dict(self.pieces.vocab),
+            merges=list(self.pieces.merges),
+            unk_token=self.pieces.unknown,
+            fuse_unk=True,
+            byte_fallback=True,
+            cache_capacity=0,  # words come once: the memory here has them after that
         )
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [unpack(self._memory.packed(self.words(text))) for text in texts]
 
     def packed(self, words: Iterable[str]) -> bytes:
         """The ids of a text that was cut by `words`, as words.unpack reads them."""
@@ -222,7 +215,7 @@ class SentencePieceEncoder:
     def _tokenize(self, word: str) -> list[int]:
         # The model alone: nothing is normalised or split any more, and an Encoding costs more
         # than the merging of a word.
-        return [token.id for token in self._bpe.model.tokenize(word.replace(" ", SPACE))]
+        return [token.id for token in self._bpe.tokenize(word.replace(" ", SPACE))]
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""

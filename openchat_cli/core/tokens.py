@@ -21,6 +21,7 @@ from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.sentencepiece import Pieces, SentencePieceEncoder, read_model
 from openchat_cli.core.templates import template_hash
+from openchat_cli.core.words import unpack
 
 __all__ = ["ChatTokenizer", "Manifest", "load_tokenizer", "read_manifest", "resolve_type"]
 
@@ -29,8 +30,6 @@ Compat = Literal["own", "reference"]
 
 class Encoder(Protocol):
     """Plain text to ids and back: SentencePieceEncoder or ByteLevelEncoder."""
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def words(self, text: str) -> list[str]: ...
 
@@ -65,15 +64,19 @@ class ChatTokenizer:
         self.vocab_size = 1 + max(eot_id, *_vocab(encoder).values(), *control.values())
 
     def encode(self, text: str) -> list[int]:
-        """The ids of plain text: nothing added, no control token recognised."""
-        return self.encode_batch([text])[0]
+        """The ids of plain text: nothing added, no control token recognised.
+
+        A lone surrogate, which no UTF-8 can hold, becomes U+FFFD.
+        """
+        encoder = self.encoder
+        try:
+            return unpack(encoder.packed(encoder.words(text)))
+        except (TypeError, UnicodeEncodeError):
+            return unpack(encoder.packed(encoder.words(whole_characters(text))))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text; a lone surrogate, which no UTF-8 can hold, becomes U+FFFD."""
-        try:
-            return self.encoder.encode_batch(texts)
-        except (TypeError, UnicodeEncodeError):
-            return self.encoder.encode_batch([whole_characters(text) for text in texts])
+        """The ids of each text."""
+        return [self.encode(text) for text in texts]
 
     def words(self, text: str) -> list[str]:
         """The text cut where no token can reach across; each word has at least one id.
