@@ -51,7 +51,7 @@ def find(start: Path) -> Path | None:
 def defaults(path: Path, root: Any) -> dict[str, Any]:
     """The file as nested defaults of the command tree under `root` (Typer's command object).
 
-    Raises UsageError for a table or a key that no command has.
+    Raises UsageError for a table or a key that no command has, or a list in the wrong place.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -65,12 +65,10 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
     if not isinstance(table, dict):
         raise UsageError(f"{where} must be a table")
     commands = getattr(command, "commands", None)
-    lists: set[str] = set()  # options that may be repeated
     if commands is not None:
         known = dict(commands)
     else:
-        lists = {option_name(param) for param in command.params if getattr(param, "multiple", 0)}
-        known = {option_name(param): param.name for param in command.params}
+        known = {option_name(param): param for param in command.params}
     found: dict[str, Any] = {}
     for key, value in table.items():
         name = key if commands is not None else key.replace("_", "-")
@@ -80,6 +78,22 @@ def _of_command(path: Path, at: tuple[str, ...], table: Any, command: Any) -> di
         if commands is not None:
             found[name] = _of_command(path, (*at, name), value, known[name])
         else:
-            several = name in lists and not isinstance(value, list)
-            found[known[name]] = [value] if several else value
+            found[known[name].name] = _checked(f"{where} {key}", value, known[name])
     return found
+
+
+def _checked(where: str, value: Any, param: Any) -> Any:
+    """The value, of an option that may be repeated as a list; one value stands for a list of one.
+
+    Raises UsageError for a list or table in the place of one value: Typer can't name the file.
+    """
+    several = getattr(param, "multiple", False)  # arguments have no such attribute
+    values = value if several and isinstance(value, list) else [value]
+    for one in values:
+        if isinstance(one, list | dict):
+            raise UsageError(f"{where}: one value is expected, found a {_kind(one)}")
+    return values if several else value
+
+
+def _kind(value: object) -> str:
+    return "list" if isinstance(value, list) else "table"

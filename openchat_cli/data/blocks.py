@@ -7,6 +7,7 @@ ends, so those gaps are remembered and filled in then. Nothing is ever indented 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from openchat_cli.data import marks
@@ -24,6 +25,8 @@ class _Frame:
     marker_at: int = -1  # item, quote: where its marker stands in the output
     bullet: str = ""  # list: one of - * . )
     number: int = 0
+    width: int = 2  # list: of the last item's marker
+    implied: bool = False  # item: its tag was left out
     loose: bool = False
     gaps: list[tuple[int, str]] = field(default_factory=list)  # list: where, and the loose form
 
@@ -39,7 +42,10 @@ class Blocks:
 
     def paragraph(self, text: str, kind: str = "paragraph") -> None:
         """Inline Markdown of one or more lines."""
-        frame = self._begin(kind)
+        frame = self._holder()
+        if frame.last:
+            self._separate(frame, kind)
+        frame.last = kind
         self._out.append(_indented(text, frame.prefix) if "\n" in text else text)
 
     def heading(self, level: int, text: str) -> None:
@@ -87,23 +93,38 @@ class Blocks:
 
     def open_item(self) -> None:
         """The next item; one outside any list begins a list of its own."""
+        if self._frames[-1].implied:
+            self.close("item")
         if self._frames[-1].kind != "list":
             self.open_list(None)
         items = self._frames[-1]
+        marker = self._marker(items)
+        prefix = items.prefix + " " * len(marker)
+        self._open(_Frame("item", prefix, marker_at=len(self._out)), marker)
+
+    def item(self, text: str) -> None:
+        """A whole item of one line, inside a list."""
+        if self._frames[-1].implied:
+            self.close("item")
+        self._out.append(self._marker(self._frames[-1]) + text)
+
+    def _marker(self, items: _Frame) -> str:
         if items.last:
             self._gap(items, items)
         else:
             # A list that starts with 2 can't interrupt a paragraph.
             apart = items.bullet in ".)" and items.number != 1
-            self._separate(self._frames[-2], f"list{items.bullet}", apart=apart)
-        items.last = "item"
+            parent, kind = self._frames[-2], f"list{items.bullet}"
+            if parent.last:
+                self._separate(parent, kind, apart=apart)
+            parent.last = kind
+            items.last = "item"
         if items.bullet in "-*":
-            marker = f"{items.bullet} "
-        else:
-            marker = f"{items.number}{items.bullet} "
-            items.number = min(items.number + 1, _LARGEST_NUMBER)
-        prefix = items.prefix + " " * len(marker)
-        self._open(_Frame("item", prefix, marker_at=len(self._out)), marker)
+            return f"{items.bullet} "
+        marker = f"{items.number}{items.bullet} "
+        items.number = min(items.number + 1, _LARGEST_NUMBER)
+        items.width = len(marker)
+        return marker
 
     def loosen(self) -> None:
         """The running item holds a paragraph of its own: its list is a loose one."""
@@ -135,22 +156,32 @@ class Blocks:
 
     def _holder(self) -> _Frame:
         """The container that takes the next block: directly in a list, that is an item."""
-        if self._frames[-1].kind == "list":
-            self.open_item()
+        items = self._frames[-1]
+        if items.kind == "list":
+            if items.last:
+                # What stands between the items belongs to the one before.
+                prefix = items.prefix + " " * items.width
+                self._frames.append(_Frame("item", prefix, last="paragraph"))
+            else:
+                self.open_item()
+            self._frames[-1].implied = True
         return self._frames[-1]
 
     def _begin(self, kind: str) -> _Frame:
         frame = self._holder()
-        self._separate(frame, kind)
+        if frame.last:
+            self._separate(frame, kind)
+        frame.last = kind
         return frame
 
     def _separate(self, frame: _Frame, kind: str, *, apart: bool = False) -> None:
-        apart = _needs_empty_line(frame.last, kind) or (apart and frame.last == "paragraph")
-        if frame.last and frame.kind == "item" and not apart:
+        """What stands between the last block of a container and the next one."""
+        if frame.kind == "item" and not (
+            _needs_empty_line(frame.last, kind) or (apart and frame.last == "paragraph")
+        ):
             self._gap(self._frames[self._frames.index(frame) - 1], frame)
-        elif frame.last:
+        else:
             self._out.append(_empty_line(frame.prefix))
-        frame.last = kind
 
     def _gap(self, items: _Frame, frame: _Frame) -> None:
         items.gaps.append((len(self._out), _empty_line(frame.prefix)))
@@ -171,6 +202,7 @@ def _needs_empty_line(last: str, kind: str) -> bool:
     return last == kind == "quote"
 
 
+@lru_cache(maxsize=1024)
 def _empty_line(prefix: str) -> str:
     return f"\n{prefix.rstrip()}\n{prefix}"
 

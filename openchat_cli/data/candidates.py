@@ -7,7 +7,8 @@ from typing import Literal
 
 Form = Literal["text", "html", "markdown"]
 
-# Why something is left out, in the order in which it is looked at. docs/data.md has this table.
+# Why something is left out, in the order in which it is looked at; the first reason counts.
+# docs/data.md has this table, and a test compares the two.
 REASONS = {
     "unreadable": "the file can't be opened, unpacked or read",
     "not_html": "the page is empty or holds no HTML",
@@ -21,19 +22,25 @@ REASONS = {
     "tool_use": "the answers come from tools or stand in a canvas",
     "too_short": "fewer than two turns remain without a leading gpt and a trailing human one",
     "not_alternating": "the turns are not human, gpt, human, gpt …",
-    "empty_answer": "an answer is empty",
-    "blocked_word": "a text holds a blocked word",
-    "failed": "the converter failed on it",
+    "failed": "the converter failed on it, or took too long",
+    "empty_answer": "an answer holds no text",
+    "blocked_word": "a text says a blocked word",
     "duplicate": "an earlier conversation has the same roles and texts",
+    "near_duplicate": "an earlier conversation is nearly the same (only with --near-dup)",
 }
 
 
 class RejectError(Exception):
-    """A candidate is left out: `reason` is a key of REASONS, `where` a place inside the source."""
+    """A candidate is left out: `reason` is a key of REASONS, `where` a place inside the source.
 
-    def __init__(self, reason: str, detail: str = "", where: str = "") -> None:
-        super().__init__(reason, detail, where)
-        self.reason, self.detail, self.where = reason, detail, where
+    `word` is the blocked word that it says.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", where: str = "", word: str | None = None
+    ) -> None:
+        super().__init__(reason, detail, where, word)
+        self.reason, self.detail, self.where, self.word = reason, detail, where, word
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,19 @@ import re
 from collections.abc import Callable, Mapping
 
 from openchat_cli.data.blocks import Blocks
-from openchat_cli.data.dom import attribute, canonical_ends, code_block, without_comments
-from openchat_cli.data.inline import SPACE, Emphasis, Inline, decode
-
-# A tag: quoted attribute values may hold `>`; an unquoted `<` ends the attempt, so that a page full
-# of them costs no more than one pass.
-TAG = re.compile(
-    r"(<(?:/?[a-zA-Z][^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+|[!?][^<>]*+)>)"
-)
-_NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
+from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, link_text, name_of, pieces
+from openchat_cli.data.emphasis import Emphasis
+from openchat_cli.data.grid import Grid
+from openchat_cli.data.inline import Inline, one_paragraph, plain_line
+from openchat_cli.data.preformatted import code_block
+from openchat_cli.data.variants import usual
 
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
 _DEEPEST = 64
 # A formula's own markup is never nested deeper; what is, is not a formula.
 _DEEPEST_MATH = 200
+_LIST = ("list", True)  # an open list that is not too deep
 
 EMPHASIS: dict[str, Emphasis] = {
     "strong": "strong",
@@ -46,32 +44,66 @@ class Converter:
 
     def __init__(self, html: str, flow: Handlers, cell: Handlers) -> None:
         self.flow, self.cell = flow, cell
-        self.parts = TAG.split(canonical_ends(without_comments(html)))
-        self.at = 0  # the text that comes next; tags stand at odd places
+        self.parts = pieces(usual(html))
+        self.at = 0  # the text that comes next
         self.inline = Inline()
         self.blocks = Blocks()
         self.handlers = flow
         self._open: list[tuple[str, bool]] = []  # containers, and whether `blocks` knows of them
         self._counts = {"quote": 0, "list": 0, "item": 0}
         self._absent: set[str] = set()  # tags that don't come any more
-        self._rows: list[list[str]] | None = None  # of the running table
-        self._alignment: list[str] = []
+        self._grid: Grid | None = None  # of the running table
         self._texts: list[str] = []
         self._inner_tables = 0
 
     def run(self) -> str:
-        parts, end = self.parts, len(self.parts)
-        while self.at < end:
-            if text := parts[self.at]:
-                self.inline.text(text)
-            self.at += 2
-            if self.at <= end:
-                tag = parts[self.at - 1]
+        parts, inline = self.parts, self.inline
+        last = len(parts) - 1
+        while (at := self.at) < last:
+            text, name, inner, tag = parts[at : at + STRIDE]
+            self.at = at + STRIDE
+            if text:
+                inline.text(text)
+            if tag is not None:
                 self.handlers[tag](self, tag)
-        if self._rows is not None:
+            elif name is not None and inner is not None:
+                self._whole(name, inner)
+        if self.at == last and (text := parts[last]):
+            inline.text(text)
+        if self._grid is not None:
             self.end_table("")
         self.boundary("")
         return self.blocks.finish()
+
+    def _whole(self, name: str, text: str) -> None:
+        """An element that holds only text; what is usual goes a short way."""
+        if name == "code":
+            self.inline.code(decode(text))
+        elif name == "strong" or name == "em":
+            self.inline.emphasised(EMPHASIS[name], text)
+        elif self.inline.pieces or not (plain := plain_line(text)) or not self._short(name, plain):
+            handlers = self.handlers
+            handlers[f"<{name}>"](self, f"<{name}>")
+            if text:
+                self.inline.text(text)
+            self.handlers[f"</{name}>"](self, f"</{name}>")
+
+    def _short(self, name: str, line: str) -> bool:
+        """Write a block of one plain line; False where the long way must be gone."""
+        if self.handlers is not self.flow:
+            return False
+        if name == "p":
+            self.blocks.paragraph(line)
+            self.blocks.loosen()
+        elif name == "li":
+            if not self._open or self._open[-1] != _LIST:
+                return False
+            self.blocks.item(line)
+        elif name == "td" and self._grid:
+            return self._grid.plain_cell(line.replace("|", "\\|") if "|" in line else line)
+        else:
+            return False
+        return True
 
     def find(self, tag: str) -> int | None:
         """Where that very tag comes next."""
@@ -83,6 +115,14 @@ class Converter:
             self._absent.add(tag)
             return None
 
+    def _text_until(self, end: int) -> str:
+        """The texts up to a tag's place, tags left out."""
+        places = range(self.at, end, STRIDE)
+        inner = [self.parts[k + 2] or link_text(self.parts[k + 3] or "") or "" for k in places]
+        return "".join(
+            [(self.parts[k] or "") + text for k, text in zip(places, inner, strict=True)]
+        )
+
     # --- blocks ---
 
     def ignore(self, tag: str) -> None:
@@ -90,7 +130,7 @@ class Converter:
 
     def boundary(self, tag: str) -> None:
         """A tag that ends the running paragraph."""
-        if self.inline and (text := self.inline.take()):
+        if self.inline.pieces and (text := self.inline.take()):
             self.blocks.paragraph(text)
 
     def end_paragraph(self, tag: str) -> None:
@@ -106,10 +146,7 @@ class Converter:
 
     def preformatted(self, tag: str) -> None:
         self.boundary(tag)
-        end = self.find("</pre>") or len(self.parts)
-        code, language = code_block(tag, self.parts[self.at : end])
-        self.at = end + 1
-        self.blocks.code(code, language)
+        self.blocks.code(*code_block(tag))
 
     # --- containers ---
 
@@ -167,9 +204,9 @@ class Converter:
         end = self.find("</code>")
         if end is None:
             return
-        text = "".join(self.parts[self.at : end : 2])
+        text = self._text_until(end)
         self.at = end + 1
-        self.inline.code(decode(text), in_cell=self.handlers is not self.flow)
+        self.inline.code(decode(text))
 
     def emphasis(self, tag: str) -> None:
         self.inline.open_emphasis(EMPHASIS[name_of(tag)])
@@ -178,7 +215,17 @@ class Converter:
         self.inline.close_emphasis(EMPHASIS[name_of(tag)])
 
     def link(self, tag: str) -> None:
+        """A link's start tag, or the whole of one that holds only text."""
+        text = link_text(tag)
+        if text and self.handlers is self.flow and self.inline.whole_link(tag):
+            return
+        if text is not None:
+            tag = tag[: -len(text) - len("</a>")]
         self.inline.open_link(attribute(tag, "href"), attribute(tag, "title"))
+        if text:
+            self.inline.text(text)
+        if text is not None:
+            self.inline.close_link()
 
     def end_link(self, tag: str) -> None:
         self.inline.close_link()
@@ -189,7 +236,10 @@ class Converter:
             self.inline.image(attribute(tag, "alt"), source, attribute(tag, "title"))
 
     def line_break(self, tag: str) -> None:
-        self.inline.line_break()
+        if self.handlers is self.flow and self.inline.at_break():
+            self.boundary(tag)  # two breaks in a row show an empty line
+        else:
+            self.inline.line_break()
 
     def as_html(self, tag: str) -> None:
         """Markdown has no form of its own for raised and lowered text."""
@@ -206,14 +256,35 @@ class Converter:
         if end is not None:
             self.at = end + 1
 
+    def hidden(self, tag: str) -> None:
+        """What the page doesn't show."""
+        name, depth = name_of(tag), 1
+        if f"hidden {name}" in self._absent:
+            return
+        start, end = f"<{name}", f"</{name}>"
+        for place in range(self.at + STRIDE - 1, len(self.parts), STRIDE):
+            inner = self.parts[place]
+            if inner == end:
+                depth -= 1
+                if depth == 0:
+                    self.at = place + 1
+                    return
+            elif inner and inner.startswith(start):
+                depth += 1
+                if depth > _DEEPEST_MATH:
+                    break
+        self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
+
     def math(self, tag: str) -> None:
         """KaTeX: the source stands in its annotation."""
         found = self._formula(name_of(tag))
         if found is None:
             return
         begin, end = found
-        stop = next((k for k in range(begin + 2, end, 2) if self.parts[k] == "</annotation>"), end)
-        tex = decode("".join(self.parts[begin + 1 : stop : 2])).strip(SPACE)
+        places = range(begin + STRIDE, end, STRIDE)
+        stop = next((k for k in places if self.parts[k] == "</annotation>"), end)
+        self.at = begin + 1
+        tex = decode(self._text_until(stop)).strip(SPACE)
         self.at = end + 1
         display = "display" in tag or "block" in tag
         if not tex:
@@ -223,7 +294,7 @@ class Converter:
             self.blocks.math(tex)
         else:
             mark = "$$" if display else "$"
-            self.inline.markup(f"{mark}{' '.join(tex.splitlines())}{mark}")
+            self.inline.maths(f"{mark}{one_paragraph(tex)}{mark}")
 
     def _formula(self, name: str) -> tuple[int, int] | None:
         """Where the annotation's tag and the element's own end stand."""
@@ -231,8 +302,10 @@ class Converter:
             return None
         depth, begin = 1, None
         start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + 1, len(self.parts), 2):
+        for place in range(self.at + STRIDE - 1, len(self.parts), STRIDE):
             tag = self.parts[place]
+            if tag is None:
+                continue
             if tag == end:
                 depth -= 1
                 if depth == 0:
@@ -250,39 +323,33 @@ class Converter:
 
     def open_table(self, tag: str) -> None:
         self.boundary(tag)
-        if self._rows is None:
-            self._rows, self._alignment = [], []
+        if self._grid is None:
+            self._grid = Grid()
 
     def open_row(self, tag: str) -> None:
         self.boundary(tag)
-        if self._rows is not None:
-            self._rows.append([])
+        if self._grid is not None:
+            self._grid.open_row()
 
     def open_cell(self, tag: str) -> None:
-        if self._rows is None:
+        if self._grid is None:
             self.boundary(tag)
             return
         if self.handlers is self.cell:
             self.end_cell(tag)
         self.boundary(tag)  # text between the cells comes before the table
-        if not self._rows:
-            self._rows.append([])
-        if len(self._rows) == 1:
-            self._alignment.append(_alignment(tag))
+        self._grid.open_cell(tag)
         self.handlers, self._texts = self.cell, []
 
     def cell_boundary(self, tag: str) -> None:
         """Inside a cell a block's edge can only be a line break."""
-        if self.inline and (text := self.inline.take_cell()):
+        if self.inline.pieces and (text := self.inline.take_cell()):
             self._texts.append(text)
 
     def cell_code(self, tag: str) -> None:
         self.cell_boundary(tag)
-        end = self.find("</pre>") or len(self.parts)
-        code, _ = code_block(tag, self.parts[self.at : end])
-        self.at = end + 1
-        for line in code.removesuffix("\n").split("\n"):
-            self.inline.code(line, in_cell=True)
+        for line in code_block(tag)[0].removesuffix("\n").split("\n"):
+            self.inline.code(line)
             self.cell_boundary(tag)
 
     def inner_table(self, tag: str) -> None:
@@ -304,8 +371,8 @@ class Converter:
 
     def end_cell(self, tag: str) -> None:
         self.cell_boundary(tag)
-        if not self._inner_tables and self._rows:
-            self._rows[-1].append("<br>".join(self._texts))
+        if not self._inner_tables and self._grid:
+            self._grid.end_cell("<br>".join(self._texts))
             self.handlers = self.flow
 
     def end_table(self, tag: str) -> None:
@@ -317,21 +384,7 @@ class Converter:
             self._inner_tables = 0
             self.end_cell(tag)
         self.boundary(tag)
-        rows = [row for row in self._rows or () if row]
-        self._rows = None
-        if rows:
-            self.blocks.table(rows, self._alignment)
-
-
-def name_of(tag: str) -> str:
-    """The name of a start or end tag, in lower case."""
-    match = _NAME.match(tag)
-    return match[1].lower() if match else ""
-
-
-def _alignment(tag: str) -> str:
-    wanted = attribute(tag, "align") or attribute(tag, "style").replace(" ", "")
-    for side, rule in (("center", ":-:"), ("right", "--:"), ("left", ":--")):
-        if wanted == side or f"text-align:{side}" in wanted:
-            return rule
-    return "---"
+        grid, self._grid = self._grid, None
+        rows = [row for row in grid.rows if row] if grid else []
+        if grid and rows:
+            self.blocks.table(rows, grid.alignment)

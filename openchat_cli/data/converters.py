@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import cache
 
 from openchat_cli.core.errors import MissingExtraError
-from openchat_cli.data.converter import TAG
-from openchat_cli.data.dom import code_block
 from openchat_cli.data.html import to_markdown
 from openchat_cli.data.marks import fence_for
+from openchat_cli.data.preformatted import code_block
 from openchat_cli.data.settings import Converter
 
+_PRE = re.compile(r"<pre(?=[\s>])[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>")
 _PLACE = re.compile(r"^([ \t>*+.\d-]*)OPENCHATCODE(\d+)X", re.M)
 
 
@@ -40,23 +40,16 @@ def _html2text() -> type:
 def _with_html2text(html: str) -> str:
     """html2text with the code blocks kept out of its reach and put back afterwards."""
     blocks: list[str] = []
-    parts = TAG.split(html)
-    kept: list[str] = []
-    at = 0
-    while at < len(parts):
-        part = parts[at]
-        if at % 2 and part.startswith("<pre"):
-            end = next((k for k in range(at, len(parts)) if parts[k] == "</pre>"), len(parts))
-            code, language = code_block(part, parts[at + 1 : end])
-            fence = fence_for(code)
-            kept.append(f"<p>OPENCHATCODE{len(blocks)}X</p>")
-            blocks.append(f"{fence}{language}\n{code}{fence}")
-            at = end
-        else:
-            kept.append(part)
-        at += 1
+
+    def keep(match: re.Match[str]) -> str:
+        code, language = code_block(match[0])
+        fence = fence_for(code)
+        blocks.append(f"{fence}{language}\n{code}{fence}")
+        return f"<p>OPENCHATCODE{len(blocks) - 1}X</p>"
+
+    kept = _PRE.sub(keep, html)
     converter = _html2text()(bodywidth=0)
-    text = str(converter.handle("".join(kept))).strip()
+    text = str(converter.handle(kept)).strip()
 
     def block(match: re.Match[str]) -> str:
         indent = re.sub(r"[^ \t>]", " ", match[1])

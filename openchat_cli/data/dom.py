@@ -1,20 +1,53 @@
-"""Small readings of a page's HTML: attributes, comments, what a `<pre>` holds."""
+"""Small readings of a page's HTML: its pieces, attributes, comments."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
+from html import unescape
 
-from openchat_cli.data.inline import SPACE, decode
+SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
 
-_ODD_END = re.compile(r"</(?:[a-z0-9]*+[A-Z]|[a-z0-9]++[\s/])")
-_END = re.compile(r"</([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>")
-_BREAK = re.compile(r"<br\b", re.I)
-_LANGUAGE = re.compile(r"(?:^|\s)lang(?:uage)?-(\S+)")
-# The button's words, where an old page has them outside a button.
-_COPY = re.compile(r"\s*Copy(?: code)?\s*$")
-_LONGEST_LABEL = 40
+# A tag: quoted attribute values may hold `>`; an unquoted `<` ends the attempt, so that a page full
+# of them costs no more than one pass.
+_REST = r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
+_TAG = rf"</?[a-zA-Z]{_REST}|<[!?][^<>]*+>"
+TAG = re.compile(_TAG)
+# An element that holds nothing but text (its name, its text), such a link, a whole `<pre>`, or any
+# tag. Every `<pre>` has its end (see `pieces`), so that none of them is searched for in vain.
+_PIECE = re.compile(
+    r"<(p|li|strong|em|code|td|th|h[1-6])>([^<]*+)</\1>"
+    rf"|(<a {_REST}[^<]*+</a>|<pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>|{_TAG})"
+)
+STRIDE = 4  # of what `pieces` gives: a text, then name, text, tag of what follows it
+
+_NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
+_ODD = re.compile(r"<(?:[a-z]*+[A-Z]|/[a-z]*+[0-9]*+(?:[A-Z]|[\s/]))")
+_NAMED = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*+)")
+_END = re.compile(r"</([a-z][a-z0-9]*+)[^<>]*+>")
+
+
+def pieces(html: str) -> list[str | None]:
+    """A text, then again and again: (name, inner text, tag) of what follows, and the next text.
+
+    Either name and inner text are None, or the tag is. End tags are as browsers write them
+    (`</pre>`), names in lower case, and comments are gone.
+    """
+    html = _canonical(without_comments(html))
+    if html.rfind("<pre") > html.rfind("</pre>"):
+        html += "</pre>"
+    return _PIECE.split(html)
+
+
+def link_text(tag: str) -> str | None:
+    """What a link that came as one piece holds; None for a tag."""
+    return tag[tag.rindex(">", 0, -1) + 1 : -len("</a>")] if tag.endswith("</a>", 4) else None
+
+
+def name_of(tag: str) -> str:
+    """The name of a start or end tag, in lower case."""
+    match = _NAME.match(tag)
+    return match[1].lower() if match else ""
 
 
 @cache
@@ -27,6 +60,21 @@ def attribute(tag: str, name: str) -> str:
     """The value of a start tag's attribute, "" where it has none."""
     match = _attribute_pattern(name).search(tag)
     return decode(match[1] or match[2] or match[3] or "") if match else ""
+
+
+def decode(text: str) -> str:
+    """HTML character references to characters; quick for the few that browsers write."""
+    if "&" not in text:
+        return text
+    short = text.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\xa0")
+    if short.count("&") == short.count("&amp;"):
+        return short.replace("&amp;", "&")
+    return unescape(text)
+
+
+def visible_text(html: str) -> str:
+    """The text of HTML without its tags and attributes."""
+    return decode(TAG.sub("", without_comments(html)))
 
 
 def without_comments(html: str) -> str:
@@ -45,56 +93,12 @@ def without_comments(html: str) -> str:
     return "".join(kept)
 
 
-def canonical_ends(html: str) -> str:
-    """The same with every end tag written as browsers write it (`</pre>`)."""
-    if _ODD_END.search(html) is None:
+def _canonical(html: str) -> str:
+    if _ODD.search(html) is None:
         return html
-    return _END.sub(lambda match: f"</{match[1].lower()}>", html)
 
+    def plain(match: re.Match[str]) -> str:
+        tag = _NAMED.sub(lambda found: f"<{found[1]}{found[2].lower()}", match[0], count=1)
+        return _END.sub(r"</\1>", tag)
 
-def code_block(tag: str, inner: Sequence[str]) -> tuple[str, str]:
-    """(code, language) of a `<pre>`: its own tag, then texts and tags in turn.
-
-    The code is exact, and every line of it has its end, the last one too. The language is the class
-    of `<code>`, else the label in the block's head.
-    """
-    starts = [place for place in range(1, len(inner), 2) if inner[place][:5].lower() == "<code"]
-    if not starts:
-        text = "".join(_shown(inner)).removeprefix("\n")
-        return _with_last_end(decode(text)), _language(attribute(tag, "class"), "")
-    begin = starts[0]
-    ends = [place for place in range(begin, len(inner)) if inner[place] == "</code>"]
-    code = list(inner[begin + 1 : ends[-1] if ends else len(inner)])
-    code[1::2] = ["\n" if _BREAK.match(tag) else "" for tag in code[1::2]]
-    text = "".join(code)
-    label = next((text for text in _shown(inner[:begin]) if text.strip()), "")
-    classes = attribute(inner[begin], "class") or attribute(tag, "class")
-    return _with_last_end(decode(text)), _language(classes, decode(label))
-
-
-def _shown(inner: Sequence[str]) -> list[str]:
-    """The texts outside buttons and drawings, `<br>` as a line end."""
-    texts: list[str] = []
-    hidden = 0
-    for place, part in enumerate(inner):
-        if place % 2 == 0:
-            if not hidden:
-                texts.append(part)
-        elif part.startswith(("<button", "<svg")):
-            hidden += 1
-        elif part in ("</button>", "</svg>"):
-            hidden = max(0, hidden - 1)
-        elif not hidden and _BREAK.match(part):
-            texts.append("\n")
-    return texts
-
-
-def _with_last_end(code: str) -> str:
-    return code if not code or code.endswith("\n") else f"{code}\n"
-
-
-def _language(classes: str, label: str) -> str:
-    match = _LANGUAGE.search(classes)
-    label = _COPY.sub("", label).strip(SPACE)
-    name = match[1] if match else label
-    return name if len(name) <= _LONGEST_LABEL and not re.search(r"[`\n]", name) else ""
+    return TAG.sub(plain, html)

@@ -6,19 +6,17 @@ unknown tags mean nothing, missing end tags are supplied.
 
 from __future__ import annotations
 
-from openchat_cli.data.converter import EMPHASIS, TAG, Converter, Handler, name_of
-from openchat_cli.data.dom import attribute, without_comments
-from openchat_cli.data.inline import decode
+import re
+
+from openchat_cli.data.converter import EMPHASIS, Converter, Handler
+from openchat_cli.data.dom import attribute, name_of, visible_text
+
+__all__ = ["to_markdown", "visible_text"]
 
 
 def to_markdown(html: str) -> str:
     """The Markdown of one message's HTML."""
     return Converter(html, _FLOW, _CELL).run()
-
-
-def visible_text(html: str) -> str:
-    """The text of HTML without its tags and attributes."""
-    return decode(TAG.sub("", without_comments(html)))
 
 
 _BOUNDARIES = (
@@ -102,18 +100,32 @@ class _Handlers(dict[str, Handler]):
     def __missing__(self, tag: str) -> Handler:
         name = name_of(tag)
         handler = self._by_name.get(f"/{name}" if tag[1] == "/" else name, Converter.ignore)
-        if name in ("span", "div") and _is_math(tag):
-            handler = Converter.math
+        if "class" in tag or "hidden" in tag or "display:" in tag:
+            handler = _by_class(name, tag, handler)
         if len(self) < self._MOST and len(tag) < 200:
             self[tag] = handler
         return handler
 
 
 _MATH = {"katex", "katex-display", "math", "math-inline", "math-display", "math-block"}
+# Words for those who can't see, and what MathJax shows beside its source.
+_UNSEEN = {"sr-only", "visually-hidden", "MathJax", "MathJax_Display", "MathJax_Preview"}
+_HIDDEN = re.compile(r"\shidden(?=[\s>=/])", re.I)
+_VALUES = re.compile(r"\"[^\"]*\"|'[^']*'")
+_VOID = {"br", "hr", "img", "input"}
 
 
-def _is_math(tag: str) -> bool:
-    return tag[1] != "/" and not _MATH.isdisjoint(attribute(tag, "class").split())
+def _by_class(name: str, tag: str, usual: Handler) -> Handler:
+    if tag[1] == "/" or name == "pre" or name in _VOID:
+        return usual
+    classes = attribute(tag, "class").split()
+    if name in ("span", "div") and not _MATH.isdisjoint(classes):
+        return Converter.math
+    style = attribute(tag, "style").replace(" ", "")
+    bare = _VALUES.sub('""', tag) if "hidden" in tag else ""
+    if not _UNSEEN.isdisjoint(classes) or "display:none" in style or _HIDDEN.search(bare):
+        return Converter.hidden
+    return usual
 
 
 _FLOW = _Handlers(_flow_table())

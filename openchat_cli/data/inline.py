@@ -7,67 +7,85 @@ lone `*` is only a star unless another one follows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from html import unescape
-from typing import Literal
+from collections.abc import Sequence, Set
+from itertools import accumulate
 
-from openchat_cli.data import marks
+from openchat_cli.data import delimiters, emphasis, marks
+from openchat_cli.data.dom import SPACE, decode
+from openchat_cli.data.emphasis import DELIMITERS, Emphasis, Mark
 
-SPACE = " \t\n\r\f"  # HTML's white space; a no-break space is text
 HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
-Emphasis = Literal["strong", "em", "del"]
-_DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
 
 _BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
-_RISKY = re.compile(r"[\\&<`*_~]|\]\(")
+# What needs a closer look: line ends, references, and all that may mean something in Markdown.
+_NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
+# What may mean something where it stands; at the edges of a piece the next one decides.
+_RISKY = re.compile(
+    r"[`~$]|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
+    r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
+)
+_LINK = re.compile(r"<a [^<>]*?href=\"([^\"]*)\"[^<>]*>([^<]*)</a>")
+_SPACES = (" ", "\n")
+_LONGEST_CODE = 1000  # that is joined with one that touches it
 _ANY_BREAK = re.compile(r" *\n")
 
 
-@dataclass(slots=True)
-class _Mark:
-    """An emphasis or a link: the pieces that open and close it, and the link's target."""
-
-    kind: str
-    start: int
-    end: int = -1
-    target: str = ""
-    title: str = ""
+def plain_line(source: str) -> str:
+    """HTML's text as one line of Markdown if it needs no care at all, else ""."""
+    if _NOTABLE.search(source):
+        return ""
+    line = source.strip(" ")
+    return line if marks.is_plain_start(line) else ""
 
 
-def decode(text: str) -> str:
-    """HTML character references to characters; quick for the few that browsers write."""
-    if "&" not in text:
-        return text
-    short = text.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\xa0")
-    if short.count("&") == short.count("&amp;"):
-        return short.replace("&amp;", "&")
-    return unescape(text)
+def one_paragraph(tex: str) -> str:
+    """TeX inside a line of text: its own line ends where no line can begin another block."""
+    lines = [line.strip(SPACE) for line in tex.splitlines() if line.strip(SPACE)]
+    joined = "\n".join(lines)
+    return joined if marks.is_plain_start(f".{joined}") else " ".join(lines)
+
+
+# The last emphasis that was written as one piece: its place, kind and text.
+_Whole = tuple[int, Emphasis, str]
+_NO_WHOLE: _Whole = (-1, "em", "")
 
 
 class Inline:
     """Pieces of text and markup in reading order."""
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
         self._literal: list[int] = []  # pieces of text that hold something with a meaning
-        self._open: list[_Mark] = []
-        self._closed: list[_Mark] = []
+        self._open: list[Mark] = []
+        self._closed: list[Mark] = []
         self._depth: dict[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._pieces)
+        self._whole = _NO_WHOLE
+        self._used: set[str] = set()  # delimiters of emphasis
+        self._has_maths = False
+        self._wholes: set[int] = set()  # places of emphasis in one piece
+        self._code = (-1, "")  # the last span of code: its place and text
+        self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
 
     def text(self, source: str) -> None:
-        """Text as it stands in HTML."""
+        """Text as it stands in HTML, not empty."""
+        pieces = self.pieces
+        if _NOTABLE.search(source):
+            self._careful(source)
+        elif source[0] != " " or (pieces and pieces[-1][-1:] not in _SPACES):
+            pieces.append(source)
+        elif text := source.lstrip(" "):
+            pieces.append(text)
+
+    def _careful(self, source: str) -> None:
         text = decode(source)
-        pieces = self._pieces
+        pieces = self.pieces
         if "\n" in text:
             text = _BREAKS.sub("\n", text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
-        if not pieces or pieces[-1][-1:] == "\n" or pieces[-1] in _BOXES:
+        if not pieces or pieces[-1][-1:] in _SPACES:
             text = text.lstrip(SPACE)
         if not text:
             return
@@ -78,11 +96,27 @@ class Inline:
     def markup(self, text: str) -> None:
         """Something that is Markdown already."""
         if text:
-            self._pieces.append(text)
+            if "[" in text or "]" in text:
+                self._opaque.add(len(self.pieces))
+            self.pieces.append(text)
 
-    def code(self, text: str, *, in_cell: bool) -> None:
+    def code(self, text: str) -> None:
         """Inline code; in a table's cell its `|` are escaped with those of the text."""
+        place = len(self.pieces)
+        before, code = self._code
+        touching = before == place - 1 >= 0 and len(code) < _LONGEST_CODE
+        if touching and self.pieces[before] == marks.code_span(code):
+            # Two spans that touch would not read back as two.
+            text = code + text
+            self.pieces.pop()
+            place -= 1
         self.markup(marks.code_span(text))
+        self._code = (place, text)
+
+    def maths(self, text: str) -> None:
+        """TeX between its dollars; a text's own dollars beside it are escaped."""
+        self._has_maths = True
+        self.markup(text)
 
     def image(self, description: str, source: str, title: str) -> None:
         """An image; its description is plain text."""
@@ -95,31 +129,72 @@ class Inline:
 
     def line_break(self) -> None:
         """`<br>`."""
-        if self._pieces:
+        if self.pieces:
             self._trim_end()
-            self._pieces.append(HARD_BREAK)
+            self.pieces.append(HARD_BREAK)
+
+    def at_break(self) -> bool:
+        """Whether a break was the last thing, outside emphasis and links."""
+        return bool(self.pieces) and self.pieces[-1] == HARD_BREAK and not self._open
 
     def _trim_end(self) -> None:
-        last = self._pieces[-1]
-        if last[-1:] in SPACE:
-            self._pieces[-1] = last.rstrip(SPACE)
+        pieces = self.pieces
+        if pieces[-1][-1:] in SPACE:
+            if kept := pieces[-1].rstrip(SPACE):
+                pieces[-1] = kept
+            else:
+                pieces.pop()
 
     # --- emphasis and links ---
 
+    def emphasised(self, kind: Emphasis, source: str) -> None:
+        """A whole `<strong>` or `<em>` that holds only text."""
+        pieces = self.pieces
+        before = pieces[-1][-1:] if pieces else ""
+        if (
+            before == "*"
+            or not (source[:1].isalnum() and source[-1].isalnum())
+            or self._depth.get(kind)
+            or _NOTABLE.search(source)
+        ):
+            self.open_emphasis(kind)
+            if source:
+                self.text(source)
+            self.close_emphasis(kind)
+            return
+        # Between a letter and anything at all its delimiters are what they should be.
+        stars = DELIMITERS[kind]
+        self._whole = (len(pieces), kind, source)
+        self._wholes.add(len(pieces))
+        self._used.add("*")
+        pieces.append(f"{stars}{source}{stars}")
+
+    def _take_apart(self) -> None:
+        """Turn the whole emphasis that was written last to pieces: more delimiters follow it."""
+        place, kind, source = self._whole
+        self._whole = _NO_WHOLE
+        if place == len(self.pieces) - 1:
+            self.pieces.pop()
+            self._begin(Mark(kind, place))
+            self.pieces.append(source)
+            self._close_to(kind)
+
     def open_emphasis(self, kind: Emphasis) -> None:
         """`<strong>` and its like; the same again inside itself changes nothing."""
+        if self._whole is not _NO_WHOLE:
+            self._take_apart()
         self._depth[kind] = self._depth.get(kind, 0) + 1
         if self._depth[kind] > 1:
             return
         last = self._closed[-1] if self._closed else None
-        if last and last.kind == kind and last.end == len(self._pieces) - 1:
+        if last and last.kind == kind and last.end == len(self.pieces) - 1:
             # `**a****b**` would not read back: what ends and at once begins again goes on.
             self._closed.pop()
-            self._pieces.pop()
+            self.pieces.pop()
             last.end = -1
             self._open.append(last)
             return
-        self._begin(_Mark(kind, len(self._pieces)))
+        self._begin(Mark(kind, len(self.pieces)))
 
     def close_emphasis(self, kind: Emphasis) -> None:
         """The end tag; without its start it means nothing."""
@@ -135,19 +210,34 @@ class Inline:
             self._close_to("link")
         if not target:
             return
-        if self._pieces and self._pieces[-1].endswith("!"):
-            self._literal.append(len(self._pieces) - 1)
+        last = len(self.pieces) - 1
+        if last >= 0 and self.pieces[last].endswith("!") and self._literal[-1:] != [last]:
+            self._literal.append(last)
         self._depth["link"] = 1
-        self._begin(_Mark("link", len(self._pieces), target=target, title=title))
+        self._begin(Mark("link", len(self.pieces), target=target, title=title))
+
+    def whole_link(self, element: str) -> bool:
+        """A whole `<a>` that holds only plain text; False where the long way must be gone."""
+        match = _LINK.fullmatch(element)
+        if match is None or " title" in element or self._depth.get("link"):
+            return False
+        target, text = decode(match[1]), match[2]
+        is_plain = text.strip(" ") == text != "" and "[" not in text
+        if not (is_plain and target) or _NOTABLE.search(text) or text in target:
+            return False
+        if self.pieces and self.pieces[-1].endswith("!"):
+            return False
+        self.markup(f"[{text}]({marks.link_target(target, '')})")
+        return True
 
     def close_link(self) -> None:
         """`</a>`."""
         if self._depth.get("link"):
             self._close_to("link")
 
-    def _begin(self, mark: _Mark) -> None:
+    def _begin(self, mark: Mark) -> None:
         self._open.append(mark)
-        self._pieces.append(_DELIMITERS[mark.kind])
+        self.pieces.append(DELIMITERS[mark.kind])
 
     def _close_to(self, kind: str) -> None:
         while self._open:
@@ -157,9 +247,9 @@ class Inline:
             if mark.kind == kind:
                 return
 
-    def _finish(self, mark: _Mark) -> None:
+    def _finish(self, mark: Mark) -> None:
         """Move the white space at both ends outside, where the delimiters can see the words."""
-        pieces = self._pieces
+        pieces = self.pieces
         first, last = mark.start + 1, len(pieces) - 1
         lead = trail = ""
         while first <= last and not (rest := pieces[first].lstrip(SPACE)):
@@ -183,16 +273,16 @@ class Inline:
         self._closed.append(mark)
         self.markup(trail)
 
-    def _is_autolink(self, mark: _Mark, text: str) -> bool:
+    def _is_autolink(self, mark: Mark, text: str) -> bool:
         if mark.title or text not in (mark.target, mark.target.removeprefix("mailto:")):
             return False
         return (
             re.fullmatch(r"(?:[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+)", text) is not None
         )
 
-    def _closing(self, mark: _Mark) -> str:
+    def _closing(self, mark: Mark) -> str:
         if mark.kind != "link":
-            return _DELIMITERS[mark.kind]
+            return DELIMITERS[mark.kind]
         return f"]({marks.link_target(mark.target, mark.title)})"
 
     # --- the whole ---
@@ -200,102 +290,89 @@ class Inline:
     def take(self) -> str:
         """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
         text, places = self._joined()
+        if not places and marks.is_plain_start(text):
+            return text
         return marks.with_backslashes(text, places | marks.line_starts(text, places))
 
     def take_line(self) -> str:
         """The same on one line, for a heading."""
         text, places = self._joined()
-        text = marks.with_backslashes(text, places | marks.closing_hashes(text))
-        return _ANY_BREAK.sub(" ", text)
+        if text[-1:] == "#":
+            places = places | marks.closing_hashes(text)
+        text = marks.with_backslashes(text, places)
+        return _ANY_BREAK.sub(" ", text) if "\n" in text else text
 
     def take_cell(self) -> str:
         """The same for a table's cell."""
         text, places = self._joined()
         text = marks.with_backslashes(text, places)
-        return text.replace(HARD_BREAK, "<br>").replace("\n", " ").replace("|", "\\|")
+        if "\n" in text:
+            text = text.replace(HARD_BREAK, "<br>").replace("\n", " ")
+        return text.replace("|", "\\|")
 
-    def _joined(self) -> tuple[str, set[int]]:
-        pieces = self._pieces
+    def _joined(self) -> tuple[str, Set[int]]:
+        pieces = self.pieces
+        self.pieces = []
         if not (self._literal or self._open or self._closed):
-            self._pieces = []
-            return "".join(pieces).rstrip(SPACE), set()
+            if self._used:
+                self._whole = _NO_WHOLE
+                self._used.clear()
+                self._wholes.clear()
+            text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+            return text.strip(SPACE), frozenset()
+        self.pieces = pieces
         self._close_to("")
-        # `***x***` reads as emphasis around strong: inside strong, emphasis is written `_`.
-        strong = [mark for mark in self._closed if mark.kind == "strong"]
-        starts, ends = {mark.start for mark in strong}, {mark.end for mark in strong}
-        for mark in self._closed:
-            if mark.kind != "link":
-                self._settle(mark, starts, ends)
+        if self._closed:
+            emphasis.settle(pieces, self._closed)
+            self._used |= emphasis.used(pieces, self._closed)
+            first = emphasis.neighbour(pieces, -1, 1)
+            pieces[first] = pieces[first].lstrip(SPACE)
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        self._pieces, self._literal, self._closed, self._depth = [], [], [], {}
+        delimiting = self._used.intersection("*_~")
+        if tried := [place for place in places if text[place] in delimiting]:
+            others = self._wholes.union(self._literal)
+            groups = emphasis.groups(pieces, self._closed, others)
+            places = delimiters.fewest(text, places, tried, groups)
+        self._forget()
         end = text.rstrip(SPACE)
-        return end, {place for place in places if place < len(end)}
+        if len(end) < len(text):
+            places = {place for place in places if place < len(end)}
+        return end, places
 
-    def _settle(self, mark: _Mark, starts: set[int], ends: set[int]) -> None:
-        """Choose delimiters that a reader will see as such; HTML where none would do.
-
-        `starts` and `ends` are the pieces where strong text begins and ends.
-        """
-        pieces = self._pieces
-        delimiter = _DELIMITERS[mark.kind]
-        lead = pieces[mark.start][: -len(delimiter)]
-        before = lead[-1:] or self._char(mark.start, -1)
-        first, last = self._char(mark.start, 1), self._char(mark.end, -1)
-        after = self._char(mark.end, 1)
-        if not (marks.opens(before, first) and marks.closes(last, after)):
-            pieces[mark.start] = f"{lead}<{mark.kind}>"
-            pieces[mark.end] = f"</{mark.kind}>"
-        elif mark.kind == "em" and not _is_word(before, after):
-            left, right = self._neighbour(mark.start, -1), self._neighbour(mark.end, 1)
-            # Its stars would run into those of a strong around it, before it or after it.
-            if left in starts or left in ends or right in starts:
-                pieces[mark.start], pieces[mark.end] = f"{lead}_", "_"
-
-    def _neighbour(self, index: int, step: int) -> int:
-        """The nearest piece on one side that is not empty; out of range at the edge."""
-        index += step
-        while 0 <= index < len(self._pieces) and not self._pieces[index]:
-            index += step
-        return index
-
-    def _char(self, index: int, step: int) -> str:
-        """The character next to a piece on one side; "" at the edge of the block."""
-        index = self._neighbour(index, step)
-        inside = 0 <= index < len(self._pieces)
-        return self._pieces[index][0 if step > 0 else -1] if inside else ""
+    def _forget(self) -> None:
+        self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
+        self._whole, self._has_maths = _NO_WHOLE, False
+        self._used.clear()
+        self._opaque.clear()
+        self._wholes.clear()
 
     def _places(self, text: str) -> set[int]:
-        if not self._literal and all(mark.kind != "link" for mark in self._closed):
-            return set()
-        offsets = [0]
-        for piece in self._pieces:
-            offsets.append(offsets[-1] + len(piece))
-
-        def ranges(indexes: list[int]) -> list[marks.Range]:
-            return [(offsets[i], offsets[i + 1]) for i in indexes if offsets[i] < offsets[i + 1]]
-
+        """Where backslashes must go."""
+        pieces = self.pieces
         brackets: list[int] = []
         for mark in self._closed:
             if mark.kind == "link":
                 inside = range(mark.start + 1, mark.end)
-                if not _pairs("".join(self._pieces[mark.start + 1 : mark.end])):
-                    brackets += inside
-        used = {self._pieces[mark.start][-1] for mark in self._closed if mark.kind != "link"}
-        literal = sorted(set(self._literal))
-        return marks.escapes(text, ranges(literal), used, ranges(brackets))
+                found = [i for i in inside if "[" in pieces[i] or "]" in pieces[i]]
+                found = [i for i in found if i not in self._opaque]
+                if found and not _pairs([pieces[i] for i in found]):
+                    brackets += found
+        if not (self._literal or brackets):
+            return set()
+        ends = list(accumulate(map(len, pieces)))
+        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal if pieces[i]]
+        if self._has_maths:
+            self._used.add("$")
+        inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
+        return marks.escapes(text, ranges, self._used, inside_links)
 
 
-def _is_word(*chars: str) -> bool:
-    """Whether one of them is a letter or digit: beside it `_` is no delimiter."""
-    return any(char.isalnum() for char in chars)
-
-
-def _pairs(text: str) -> bool:
+def _pairs(texts: Sequence[str]) -> bool:
     """Whether the square brackets of a link's text are balanced."""
     depth = 0
-    for char in text:
+    for char in "".join(texts):
         depth += (char == "[") - (char == "]")
         if depth < 0:
             return False

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from html.entities import html5
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _TICKS = re.compile(r"`+")
 # What has a meaning inside a line. A run of tildes needs two; the rest is looked at one by one.
-_SPECIAL = re.compile(r"\\|&|<|`+|\*+|_+|~~+|\]\(")
+_SPECIAL = re.compile(r"[\\&<$]|`+|\*+|_+|~~+|\]\(")
 _ENTITY = re.compile(r"&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|([A-Za-z][A-Za-z0-9]{1,31}));")
 _LINK_TAIL = re.compile(
     r"\]\(\s*+(?:<[^<>\n]*+>|(?!<)(?:[^\s()\\]|\\.|\([^\s()]*+\))*+)"
@@ -31,15 +31,18 @@ _HTML_LINE = re.compile(r"<[A-Za-z/!?]")
 _LINE_START = re.compile(
     r"^(?:(?P<item>\d{1,9}+)[.)](?=[ \t]|$)"
     r"|(?P<underline>=++[ \t]*+$|(?=[^\n]*[|:])\|?+(?:[ \t]*+:?+-++:?+[ \t]*+\|?+)++$)"
-    r"|(?P<definition>\[[^\[\]\n]++\]:[ \t]*+\n?+[ \t]*+(?:<[^<>\n]*+>|[^\s<]\S*+)"
-    r"[ \t]*+(?:\n|\Z|[\"'(]))"
+    r"|(?P<definition>\A(?=\[[^\[\]\n]++\]:[ \t]*+\n?+[ \t]*+(?:<[^<>\n]*+>|[^ \t\n]++)"
+    r"[ \t]*+(?:\n|\Z|[\"'(]))\[)"
     r"|(?P<other>\#{1,6}+(?=[ \t]|$)|>|[-+*](?=[ \t]|$)|-[ \t]*+(?:-[ \t]*+)++$"
     r"|\*[ \t]*+(?:\*[ \t]*+){2,}+$|_[ \t]*+(?:_[ \t]*+){2,}+$|`{3,}+(?=[^`\n]*$)|~{3,}+))",
     re.M,
 )
 _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
+_FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
+
+_DEEPEST_PARENTHESES = 32  # readers may stop there
 
 Range = tuple[int, int]
 
@@ -89,9 +92,23 @@ def code_span(text: str) -> str:
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
+def _pairs(url: str) -> bool:
+    """Whether its parentheses are balanced, as they must be in a bare target."""
+    if "(" not in url and ")" not in url:
+        return True
+    depth = deepest = 0
+    for char in url:
+        depth += (char == "(") - (char == ")")
+        deepest = max(deepest, depth)
+        if depth < 0:
+            return False
+    return depth == 0 and deepest < _DEEPEST_PARENTHESES
+
+
 def link_target(url: str, title: str) -> str:
     """What stands in a link's parentheses."""
-    plain = url and not re.search(r"[\s<>()\\]", url) and url.isprintable()
+    plain = bool(url) and not re.search(r"[\s<>\\]", url) and url.isprintable()
+    plain = plain and _pairs(url)
     if not plain:
         url = url.replace("\\", "\\\\").replace("<", "\\<").replace(">", "\\>")
         url = "<" + url.replace("\n", "%0A").replace("\r", "") + ">"
@@ -104,11 +121,11 @@ def link_target(url: str, title: str) -> str:
 
 
 def escapes(
-    text: str, literal: Sequence[Range], used: Iterable[str], brackets: Sequence[Range]
+    text: str, literal: Sequence[Range], used: Set[str], brackets: Sequence[Range]
 ) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the emphasis characters that the block's own markup has; `brackets` are the literal
+    `used` holds the delimiters of the block's own emphasis and maths; `brackets` are the literal
     ranges inside links whose square brackets don't pair.
     """
     found: set[int] = set()
@@ -120,6 +137,9 @@ def escapes(
             char = match[0][0]
             if char in "*_~`":
                 runs.setdefault(char, []).append(match)
+            elif char == "$":
+                if "$" in used:
+                    found.add(match.start())
             elif _is_misread(text, match.start(), char):
                 found.add(match.start())
     for char, matches in runs.items():
@@ -154,7 +174,7 @@ def _ticks(text: str, literal: list[re.Match[str]]) -> set[int]:
         length = run.end() - run.start()
         if waiting and waiting[-1].span() == run.span():
             waiting.pop()
-            if length in later:
+            if length in later or (length > 2 and _FENCE.match(text, run.start())):
                 found.update(range(run.start(), run.end()))
                 later.add(1)
             else:
@@ -187,13 +207,18 @@ def _delimiters(text: str, runs: list[re.Match[str]], *, mixed: bool) -> set[int
     return found
 
 
-def line_starts(text: str, places: set[int]) -> set[int]:
+def is_plain_start(text: str) -> bool:
+    """Whether no line of a paragraph can be read as the start of another block."""
+    return text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text))
+
+
+def line_starts(text: str, places: Set[int]) -> set[int]:
     """Where a line of a paragraph would be read as the start of another block.
 
     `places` have their backslash already.
     """
     found: set[int] = set()
-    if text[:1] not in _LINE_RISKS and ("\n" not in text or not _LINE_RISK.search(text)):
+    if is_plain_start(text):
         return found
     for match in _LINE_START.finditer(text):
         start = match.start()
@@ -205,7 +230,7 @@ def line_starts(text: str, places: set[int]) -> set[int]:
             if start:
                 found.add(start)
         elif match["definition"] is not None:
-            found |= {start} if start == 0 else set()
+            found.add(start)
         elif match[0][0] in "`~":
             # What is left of the run must not pair with a later one.
             found |= set(range(start, match.end()))
@@ -220,7 +245,7 @@ def closing_hashes(text: str) -> set[int]:
     return {match.start(1)} if match else set()
 
 
-def with_backslashes(text: str, places: set[int]) -> str:
+def with_backslashes(text: str, places: Set[int]) -> str:
     """`text` with a backslash before each place."""
     if not places:
         return text

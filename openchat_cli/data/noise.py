@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 
 # "2 / 2" above a message that was edited. It stands on its own line, or the text is glued to it.
-_PAGER = re.compile(r"\s*+([1-9]\d{0,2}) / ([1-9]\d{0,2})(?:[ \t]*+\r?\n\s*+|(?=(?P<glued>\S)))")
+_PAGER = re.compile(r"\s*+([1-9]\d{0,2}) / ([1-9]\d{0,2})(?:(?:[ \t]*+\r?\n)++|(?=(?P<glued>\S)))")
 # What may be glued to a pager: a word of more than one letter, I or A, or an opening mark.
 _GLUED = re.compile(r"[^\W\d_]{2}|[IA][ ']|[“「『《【¿¡]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-# "1 / 2cups" is a quantity.
+# "1 / 2cups" is a quantity, "1 / 2pi" a number, "2 / 2nd" half a date.
 _UNIT = re.compile(
-    r"(?:cups?|tsp|tbsp|teaspoons?|tablespoons?|inch(?:es)?|in|ft|feet|yards?|miles?|kg|mg|ml|oz|"
-    r"lbs?|mm|cm|km|hours?|hrs?|min|sec|th|of)\b",
+    r"(?:cups?|tsps?|tbsps?|teaspoons?|tablespoons?|pints?|quarts?|gallons?|pounds?|ounces?|grams?|"
+    r"inch(?:es)?|in|ft|feet|foot|yards?|miles?|kg|mg|ml|dl|oz|lbs?|mm|cm|km|mph|"
+    r"hours?|hrs?|h|minutes?|mins?|seconds?|secs?|ms|days?|weeks?|months?|years?|st|nd|rd|th|of|"
+    r"pi|sin|cos|tan|log|ln|exp|sqrt|times|percent|am|pm)(?![^\W\d_])",
     re.I,
 )
+# A quantity right behind a pager: "2 / 2" and "1 / 2 cup" are saved as "2 / 21 / 2 cup".
+_QUANTITY = re.compile(r"\s*+([1-9]) / ([1-9])(?=([1-9] / [1-9]\d?) +(?P<unit>[^\W\d_]+))")
 _COPIED = re.compile(r"Copy\d{1,9} chars / \d{1,9} words$")
 _SHARE = "Share Prompt"
 # The same pager in an answer's HTML, outside the message's own paragraphs.
@@ -34,13 +38,20 @@ def answer_html(html: str) -> str:
 
 
 def _without_pager(text: str) -> str:
+    match = _QUANTITY.match(text)
+    if match and _is_pager(match) and _UNIT.match(match["unit"]):
+        return text[match.end() :]
     match = _PAGER.match(text)
-    if match is None or int(match[1]) > int(match[2]) or int(match[2]) < 2:
+    if match is None or not _is_pager(match):
         return text
     rest = text[match.end() :]
-    if not rest or (match["glued"] and (not _GLUED.match(rest) or _UNIT.match(rest))):
+    if not rest.strip() or (match["glued"] and (not _GLUED.match(rest) or _UNIT.match(rest))):
         return text
     return rest
+
+
+def _is_pager(match: re.Match[str]) -> bool:
+    return 2 <= int(match[2]) >= int(match[1])
 
 
 def _without_tail(text: str) -> str:
@@ -64,6 +75,8 @@ def _stands_apart(before: str) -> bool:
 
 def mended(text: str) -> str:
     """The same with lone surrogates, which no UTF-8 can hold, joined to pairs or as U+FFFD."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 from openchat_cli.data.candidates import RejectError
 
 _MARK = b"__NEXT_DATA__"
 _ID = re.compile(rb"""\sid\s*=\s*["']?__NEXT_DATA__["'\s>]""")
+_ID_TEXT = re.compile(r"""[\s"'/]id\s*=\s*["']?__NEXT_DATA__["'\s>]""", re.I)
 _TAG = re.compile(rb"<[a-zA-Z!]")
 _OPEN = re.compile(rb"<!--|<script(?=[\s/>])", re.I)
 _START = re.compile(rb"<script(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>", re.I)
@@ -57,10 +59,17 @@ def _by_mark(page: bytes) -> bytes | None:
             if tag and _ID.search(tag[0]):
                 if page.rfind(b"<!--", 0, start) > page.rfind(b"-->", 0, start):
                     return None  # in a comment, or a script's text looks like the start of one
-                close = page.find(b"</script", tag.end())
-                return page[tag.end() : close if close >= 0 else len(page)]
+                return page[tag.end() : _close(page, tag.end())]
         at = page.find(_MARK, at + 1)
     return None
+
+
+def _close(page: bytes, begin: int) -> int:
+    """Where the script's end tag stands; the data writes its own `<` as an escape."""
+    at = page.find(b"<", begin)
+    if at >= 0 and not page.startswith(b"</script", at):
+        at = page.find(b"</script", at)
+    return at if at >= 0 else len(page)
 
 
 def _may_hide(page: bytes) -> bool:
@@ -98,8 +107,9 @@ def _scripts(page: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_data(tag: bytes) -> bool:
-    if b"next_data" not in tag.lower() and b"&#" not in tag:
-        return False
+    text = unescape(tag.decode("utf-8", "replace"))
+    if _ID_TEXT.search(text) is None:
+        return False  # before any parser: a page may hold very many scripts
     from bs4 import BeautifulSoup
 
     script = BeautifulSoup(tag, "html.parser").script

@@ -1,11 +1,14 @@
-"""The rules of `data clean`, in the order of candidates.REASONS; duplicates are found by clean.py.
+"""The rules of `data clean` on one conversation, in the order of candidates.REASONS.
 
 turn                what it becomes
+a leading system    kept, unless it is blank; it counts as no turn
 a leading gpt       left out (it answers something that was not saved)
 a trailing human    left out (nobody answered it)
 human               plain text, verbatim but for the page's own words at its ends
 gpt                 Markdown: converted from HTML, verbatim where it is Markdown already
-a leading system    kept; it counts as no turn
+
+One leading and one trailing turn is left out, as in the original release: of two, the other breaks
+the alternation. Duplicates are found by ledger.py.
 """
 
 from __future__ import annotations
@@ -14,79 +17,97 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from openchat_cli.core.records import ROLES, Message
-from openchat_cli.data import noise
+from openchat_cli.data import noise, visible
 from openchat_cli.data.candidates import Candidate, RejectError, Turn
 from openchat_cli.data.html import visible_text
 
 Convert = Callable[[str], str]
 _ROLES = {**ROLES, "bing": "assistant", "user": "user", "assistant": "assistant"}
+_AROUND = 40  # characters shown on either side of a blocked word
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The messages of a conversation that passed, and what was changed on the way."""
+    """The messages of a conversation that passed, and what was changed on the way.
+
+    `blocked` is the blocked word that it says and was kept in spite of.
+    """
 
     messages: tuple[Message, ...]
     notes: tuple[str, ...]
+    blocked: str | None = None
 
 
-def judge(candidate: Candidate, convert: Convert, blocked: Sequence[str]) -> Kept:
+def judge(
+    candidate: Candidate, convert: Convert, blocked: Sequence[str], *, keep_blocked: bool = False
+) -> Kept:
     """The candidate as messages; RejectError with the first rule that it breaks.
 
-    `blocked` words are in lower case.
+    `blocked` words are folded (visible.folded).
     """
-    notes: list[str] = []
+    notes: dict[str, None] = {}  # in order, each once
     turns = [_mended(turn, notes) for turn in candidate.turns]
-    system = [turn for turn in turns[:1] if turn.role == "system"]
-    turns = turns[len(system) :]
-    first = len(candidate.turns) - len(turns) + 1
-    if turns and _ROLES.get(turns[0].role) == "assistant":
-        turns, first = turns[1:], first + 1
-        notes.append("leading_gpt")
-    if turns and _ROLES.get(turns[-1].role) == "user":
-        turns = turns[:-1]
-        notes.append("trailing_human")
-    if len(turns) < 2:
-        raise RejectError("too_short", f"{len(candidate.turns)} turns, {len(turns)} remain")
-    _check_alternation(turns, first)
-    places = [f"turn {first + index}" for index in range(len(turns))]
+    opening = [("turn 1", turn) for turn in turns[:1] if turn.role == "system"]
+    numbered = [(f"turn {number}", turn) for number, turn in enumerate(turns, 1)][len(opening) :]
     messages = [
-        Message(_ROLES[turn.role], _content(turn, candidate.noisy, convert, place), turn.weight)
-        for turn, place in zip(turns, places, strict=True)
+        (place, turn, _message(turn, _content(candidate, turn, convert, place)))
+        for place, turn in _trimmed(numbered, len(turns), notes)
     ]
-    for message, place in zip(messages, places, strict=True):
-        if message.role == "assistant" and not message.content.strip():
-            raise RejectError("empty_answer", where=place)
-    opening = [Message("system", turn.text, turn.weight) for turn in system]
-    messages = opening + messages
-    if blocked:
-        places = ["turn 1"] * len(opening) + places
-        for turn, message, place in zip([*system, *turns], messages, places, strict=True):
-            _check_words(turn, message, blocked, place)
-    return Kept(tuple(messages), tuple(notes))
+    for place, _, message in messages:
+        if message.role == "assistant" and visible.says_nothing(message.content):
+            raise RejectError("empty_answer", _what_is_there(message.content), place)
+        if message.role == "user" and visible.is_blank(message.content):
+            notes["empty_question"] = None
+    for place, turn in opening:
+        if visible.is_blank(turn.text):
+            notes["empty_system"] = None
+        else:
+            messages.insert(0, (place, turn, Message("system", turn.text, turn.weight)))
+    word = _blocked_word(messages, blocked, keep_blocked=keep_blocked) if blocked else None
+    return Kept(tuple(message for _, _, message in messages), tuple(notes), word)
 
 
-def _mended(turn: Turn, notes: list[str]) -> Turn:
+Numbered = tuple[str, Turn]
+
+
+def _trimmed(
+    numbered: Sequence[Numbered], there: int, notes: dict[str, None]
+) -> Sequence[Numbered]:
+    """The turns without a leading gpt and a trailing human; RejectError unless they alternate."""
+    unanswered: Sequence[Numbered] = ()
+    if numbered and _ROLES.get(numbered[0][1].role) == "assistant":
+        numbered = numbered[1:]
+        notes["leading_gpt"] = None
+    if numbered and _ROLES.get(numbered[-1][1].role) == "user":
+        numbered, unanswered = numbered[:-1], numbered[-1:]
+        notes["trailing_human"] = None
+    if len(numbered) < 2:
+        raise RejectError("too_short", f"{len(numbered)} of {there} turns remain")
+    # The one left out stands in its place: two in a row are one too many.
+    for index, (place, turn) in enumerate([*numbered, *unanswered]):
+        if _ROLES.get(turn.role) != ("user", "assistant")[index % 2]:
+            wanted = ("human", "gpt")[index % 2]
+            raise RejectError(
+                "not_alternating", f"'{turn.role}' where {wanted} was expected", place
+            )
+    return numbered
+
+
+def _mended(turn: Turn, notes: dict[str, None]) -> Turn:
     text = noise.mended(turn.text)
     if text is turn.text:
         return turn
-    if "surrogates" not in notes:
-        notes.append("surrogates")
+    notes["surrogates"] = None
     return Turn(turn.role, text, turn.form, turn.weight)
 
 
-def _check_alternation(turns: Sequence[Turn], first: int) -> None:
-    for index, turn in enumerate(turns):
-        expected = ("user", "assistant")[index % 2]
-        if _ROLES.get(turn.role) != expected:
-            wanted = ("human", "gpt")[index % 2]
-            detail = f"'{turn.role}' where {wanted} was expected"
-            raise RejectError("not_alternating", detail, f"turn {first + index}")
+def _message(turn: Turn, content: str) -> Message:
+    return Message(_ROLES[turn.role], content, turn.weight)
 
 
-def _content(turn: Turn, noisy: bool, convert: Convert, place: str) -> str:
+def _content(candidate: Candidate, turn: Turn, convert: Convert, place: str) -> str:
     if turn.form == "text":
-        return noise.human_text(turn.text) if noisy else turn.text
+        return noise.human_text(turn.text) if candidate.noisy else turn.text
     if turn.form == "markdown":
         return turn.text
     html = noise.answer_html(turn.text)
@@ -97,10 +118,46 @@ def _content(turn: Turn, noisy: bool, convert: Convert, place: str) -> str:
         raise RejectError("failed", f"{type(error).__name__}: {error}", place) from error
 
 
-def _check_words(turn: Turn, message: Message, blocked: Sequence[str], place: str) -> None:
-    """Look at what a reader sees: the target of a link is not text."""
-    text = visible_text(turn.text) if turn.form == "html" else message.content
-    text = text.lower()
-    for word in blocked:
-        if word in text:
-            raise RejectError("blocked_word", word, place)
+def _what_is_there(content: str) -> str:
+    if not content:
+        return "nothing"
+    blank = visible.is_blank(content)
+    return "only spaces and invisible characters" if blank else "only pictures or empty code blocks"
+
+
+def _blocked_word(
+    messages: Sequence[tuple[str, Turn, Message]], blocked: Sequence[str], *, keep_blocked: bool
+) -> str | None:
+    """The first blocked word of the first message that says one; RejectError unless it is kept."""
+    for place, turn, message in messages:
+        text = _seen(turn, message)
+        # The quick way first: what is not there without regard to white space is not there.
+        rough = visible.caseless(text)
+        if not any(all(part in rough for part in word.split()) for word in blocked):
+            continue
+        if turn.form == "html":
+            text = visible.of_html(noise.answer_html(turn.text))
+        plain = visible.folded(text)
+        word = next((word for word in blocked if word in plain), None)
+        if word is not None:
+            if keep_blocked:
+                return word
+            raise RejectError("blocked_word", f'{word}: "{_around(text, word)}"', place, word)
+    return None
+
+
+def _seen(turn: Turn, message: Message) -> str:
+    """What a reader sees, and of HTML a little more; the target of a link is not seen."""
+    if turn.form == "html":
+        return visible_text(turn.text)
+    return message.content if turn.form == "text" else visible.of_markdown(message.content)
+
+
+def _around(text: str, word: str) -> str:
+    """The word with what stands around it, on one line."""
+    line = " ".join(text.split())
+    if len(folded := visible.folded(text)) != len(line):
+        line = folded
+    at = folded.index(word)
+    start, end = max(0, at - _AROUND), at + len(word) + _AROUND
+    return ("…" if start else "") + line[start:end] + ("…" if end < len(line) else "")

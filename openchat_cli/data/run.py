@@ -10,7 +10,7 @@ from openchat_cli.core import jsonl
 from openchat_cli.core.errors import UsageError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.tokens import resolve_type
-from openchat_cli.data.clean import clean
+from openchat_cli.data.clean import CONVERSATIONS, clean
 from openchat_cli.data.clean import outputs_of as clean_outputs
 from openchat_cli.data.convert import ConvertSummary, convert
 from openchat_cli.data.convert import outputs_of as convert_outputs
@@ -19,6 +19,7 @@ from openchat_cli.data.filter import FilterSummary, filter_rows
 from openchat_cli.data.filter import outputs_of as filter_outputs
 from openchat_cli.data.ledger import CleanSummary
 from openchat_cli.data.settings import CleanSettings, ConvertSettings, FilterSettings
+from openchat_cli.data.workplace import Workplace
 
 
 @dataclass
@@ -42,26 +43,34 @@ def run(
     """The three steps in one folder: each target's input and output are the clean step's output.
 
     `cleaned` and `filtered` are told of a step's summary before the next begins, and may raise.
+    Finished shards of cleaning are kept until the last step is done, for a run after one that was
+    ended.
     """
     folder = settings.output
     if folder == jsonl.STDIO:
         raise UsageError("data run writes several files: OUT must be a folder")
     check(dataclasses.replace(kept, input=settings.input))
-    wanted = [*clean_outputs(folder), *filter_outputs(folder)]
+    wanted = [folder / CONVERSATIONS, *filter_outputs(folder)]
     for target in targets:
         kind = resolve_type(
             target.model_type, model_path=target.model_path, model_file=target.model_file
         )
         wanted += convert_outputs(folder, kind)
-    # What would be refused at the last step is refused before the first.
-    jsonl.claim(wanted, force=settings.force)
-    first = clean(settings, progress=progress)
-    cleaned(first)
-    step = dataclasses.replace(kept, input=folder, output=folder)
-    second = filter_rows(step, progress=progress)
-    filtered(second)
-    third = [
-        convert(dataclasses.replace(target, input=folder, output=folder), progress=progress)
-        for target in targets
-    ]
+    with Workplace(folder, progress) as place:
+        # What would be refused at the last step is refused before the first.
+        place.claim(wanted, force=settings.force)
+        place.begin([*clean_outputs(folder, page=settings.report == "html"), *wanted])
+        first = clean(settings, place=place, progress=progress)
+        cleaned(first)
+        step = dataclasses.replace(kept, input=folder, output=folder, force=True)
+        second = filter_rows(step, progress=progress)
+        filtered(second)
+        third = [
+            convert(
+                dataclasses.replace(target, input=folder, output=folder, force=True),
+                progress=progress,
+            )
+            for target in targets
+        ]
+        place.finish()
     return RunSummary(first, second, third)

@@ -10,7 +10,9 @@ from openchat_cli.core.endpoint import Endpoint
 
 Converter = Literal["exact", "html2text"]
 Compat = Literal["own", "reference"]
+Executor = Literal["local", "ray"]
 Reduction = Literal["auto", "umap", "pca"]
+ReportForm = Literal["json", "html"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,9 @@ class CleanSettings:
     """`data clean`: raw chats to conversations.
 
     `output` is a folder, or `-` for the conversations alone on stdout; `workers` None is all cores.
+    `near_dup` is the similarity from which a conversation repeats an earlier one, None for only
+    equal ones. `report` "html" writes a page beside the JSON.
+    `ray_address` is a running cluster, None for a local one of the run's own.
     """
 
     input: Path
@@ -26,6 +31,11 @@ class CleanSettings:
     converter: Converter = "exact"
     blocked_words: tuple[str, ...] = ("openai",)
     force: bool = False
+    keep_blocked: bool = False
+    near_dup: float | None = None
+    report: ReportForm = "json"
+    executor: Executor = "local"
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)

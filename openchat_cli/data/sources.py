@@ -7,7 +7,7 @@ archives are read here, piece by piece, so that memory does not grow with them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
@@ -23,8 +23,6 @@ from openchat_cli.data.worker import LARGEST_PAGE, Item
 IGNORED = "ignored"  # the kind of an item for a file that can't hold conversations
 
 _HEAD = 512
-_BATCH_ITEMS = 64
-_BATCH_BYTES = 4 << 20
 
 
 def items(path: Path, *, without: Set[Path] = frozenset()) -> Iterator[Item]:
@@ -62,41 +60,6 @@ def pages_in(path: Path) -> int | None:
             return None
         count += found.kind == "page"
     return count
-
-
-def batches(source: Iterable[Item]) -> Iterator[list[Item]]:
-    """The same in lists of work worth sending."""
-    batch: list[Item] = []
-    size = 0
-    for item in source:
-        batch.append(item)
-        size += _size(item)
-        if len(batch) >= _BATCH_ITEMS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def peeked(source: Iterator[list[Item]], most: int) -> tuple[list[list[Item]], bool]:
-    """The first batches up to that many items, and whether they are all there are."""
-    first: list[list[Item]] = []
-    count = 0
-    for batch in source:
-        first.append(batch)
-        count += len(batch)
-        if count >= most:
-            return first, False
-    return first, True
-
-
-def _size(item: Item) -> int:
-    if item.data is not None:
-        return len(item.data)
-    try:
-        return Path(item.path).stat().st_size if item.path else 0
-    except OSError:
-        return 0
 
 
 def _folder(root: Path, without: Set[Path]) -> Iterator[Item]:

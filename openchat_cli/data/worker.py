@@ -1,7 +1,8 @@
 """One batch of candidates to verdicts: a pure function, and the child process that runs it.
 
-A child speaks pickles over its stdin and stdout: first its settings, then batches, each answered
-with a list of verdicts. It ends when its stdin does, so it never outlives its parent.
+A child speaks pickles over its stdin and stdout: it gets its settings and says READY, then each
+batch is answered with a list of verdicts. It ends when its stdin does, so it never outlives its
+parent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import signal
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +18,24 @@ from typing import NamedTuple
 
 from openchat_cli.core import jsonl
 from openchat_cli.core.records import Conversation, Message
-from openchat_cli.data import converters, models, pages, rules, saved_page, shapes
+from openchat_cli.data import (
+    converters,
+    models,
+    near,
+    noise,
+    pages,
+    rules,
+    saved_page,
+    shapes,
+    visible,
+)
 from openchat_cli.data.candidates import Candidate, RejectError
-from openchat_cli.data.settings import Converter
+from openchat_cli.data.settings import CleanSettings, Converter
 
+EXCERPT = 300  # characters of a dropped conversation that its verdict carries
 LARGEST_PAGE = 1 << 28  # bytes; a page is held in memory whole, several times over
+LONGEST_WORK = 600.0  # seconds of processor time for one candidate: the largest page needs less
+READY = "ready"
 
 
 class Item(NamedTuple):
@@ -39,7 +54,12 @@ class Item(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of one candidate; a kept one has its row's line and the digest of its text."""
+    """What became of one candidate; a kept one has its row's line and the digest of its text.
+
+    `blocked` is the blocked word that it says, dropped or not. `lengths` are the characters of a
+    kept one's turns, questions and answers in turn; `excerpt` is the beginning of a dropped one's
+    text; `signature` is there where near duplicates are looked for.
+    """
 
     source: str
     where: str
@@ -50,30 +70,91 @@ class Verdict(NamedTuple):
     line: bytes = b""
     model: str | None = None
     notes: tuple[str, ...] = ()
+    blocked: str | None = None
+    lengths: tuple[int, ...] = ()
+    excerpt: str = ""
+    signature: bytes = b""
 
 
 class Rules(NamedTuple):
-    """What a worker must know of the settings."""
+    """What a worker must know of the settings; `blocked` words are folded."""
 
     converter: Converter
     blocked: tuple[str, ...]
+    keep_blocked: bool = False
+    near: bool = False
+
+
+def rules_of(settings: CleanSettings) -> Rules:
+    """The part of the settings that a worker must know."""
+    words = tuple(filter(None, map(visible.folded, settings.blocked_words)))
+    near_too = settings.near_dup is not None
+    return Rules(settings.converter, words, settings.keep_blocked, near=near_too)
 
 
 def work(settings: Rules, items: Sequence[Item]) -> list[Verdict]:
-    """A verdict for each item."""
+    """A verdict for each item.
+
+    An item that takes more than LONGEST_WORK ends the process, as only the system can stop a
+    regular expression; executors.survived finds out which one it was.
+    """
     convert = converters.get(settings.converter)
     verdicts: list[Verdict] = []
-    for item in items:
-        name = None
-        try:
-            candidate = _candidate(item)
-            name = candidate.id
-            kept = rules.judge(candidate, convert, settings.blocked)
-            verdicts.append(_row(item, candidate, kept))
-        except RejectError as error:
-            where = ", ".join(filter(None, (item.where, error.where)))
-            verdicts.append(Verdict(item.source, where, name, error.reason, error.detail))
+    try:
+        for item in items:
+            _alarm(LONGEST_WORK)
+            verdicts.append(_verdict(settings, item, convert))
+    finally:
+        _alarm(0)
     return verdicts
+
+
+def _alarm(seconds: float) -> None:
+    """Have the system end this process after that much work of its own; 0: never."""
+    if hasattr(signal, "setitimer"):  # Windows has no such clock
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
+    candidate = None
+    try:
+        candidate = _candidate(item)
+        kept = rules.judge(candidate, convert, settings.blocked, keep_blocked=settings.keep_blocked)
+        return _row(item, candidate, kept, near_dup=settings.near)
+    except RejectError as error:
+        return _rejected(item, candidate, error)
+    except Exception as error:
+        # One odd page must not end a run over a hundred thousand.
+        detail = f"{type(error).__name__}: {error}"
+        return _rejected(item, candidate, RejectError("failed", detail))
+
+
+def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Verdict:
+    return Verdict(
+        item.source,
+        ", ".join(filter(None, (item.where, error.where))),
+        candidate.id if candidate else None,
+        error.reason,
+        error.detail,
+        blocked=error.word,
+        excerpt=_excerpt(candidate, error) if candidate else "",
+    )
+
+
+def _excerpt(candidate: Candidate, error: RejectError) -> str:
+    """The beginning of the turn in question, of the question before an empty answer, or of all."""
+    number = int(error.where.removeprefix("turn ")) if error.where.startswith("turn ") else 1
+    number -= error.reason == "empty_answer"
+    turn = next(iter(candidate.turns[number - 1 : number]), None)
+    if turn is None:
+        return ""
+    text = turn.text[: 4 * EXCERPT]
+    if turn.form == "html":
+        cut = text.rfind("<")
+        if cut > text.rfind(">"):  # a tag that was cut in two is no text
+            text = text[:cut]
+        text = visible.of_html(text)
+    return noise.mended(" ".join(text.split()))[:EXCERPT]
 
 
 def _candidate(item: Item) -> Candidate:
@@ -85,10 +166,25 @@ def _candidate(item: Item) -> Candidate:
     return shapes.from_json(pages.parse_json(data))
 
 
+def loaded(item: Item) -> Item:
+    """The same item with the bytes of its file, for a worker that can't see the file."""
+    if item.data is not None or item.problem is not None:
+        return item
+    try:
+        return item._replace(data=_read(item.path), path="")
+    except RejectError as error:
+        return item._replace(path="", problem=(error.reason, error.detail))
+
+
 def _read(path: str) -> bytes:
     try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
-            data: bytes = stream.read(LARGEST_PAGE + 1)
+        if path.endswith(".gz"):
+            with gzip.open(path) as packed:
+                data: bytes = packed.read(LARGEST_PAGE + 1)
+        else:
+            with Path(path).open("rb") as stream:
+                # Read at most one byte too many; memory for more would be set aside at once.
+                data = stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_PAGE) + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RejectError("unreadable", reason) from None
@@ -97,7 +193,7 @@ def _read(path: str) -> bytes:
     return data
 
 
-def _row(item: Item, candidate: Candidate, kept: rules.Kept) -> Verdict:
+def _row(item: Item, candidate: Candidate, kept: rules.Kept, *, near_dup: bool) -> Verdict:
     digest = _digest(kept.messages)
     notes = kept.notes
     first = next(message.content for message in kept.messages if message.role == "user")
@@ -114,7 +210,20 @@ def _row(item: Item, candidate: Candidate, kept: rules.Kept) -> Verdict:
         weight=candidate.weight,
     )
     line = jsonl.dumps(row.to_row()).encode() + b"\n"
-    return Verdict(item.source, item.where, row.id, None, "", digest, line, model, notes)
+    return Verdict(
+        item.source,
+        item.where,
+        row.id,
+        None,
+        "",
+        digest,
+        line,
+        model,
+        notes,
+        kept.blocked,
+        lengths=tuple(len(one.content) for one in kept.messages if one.role != "system"),
+        signature=near.signature(kept.messages) if near_dup else b"",
+    )
 
 
 def _digest(messages: Sequence[Message]) -> bytes:
@@ -135,10 +244,12 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get between the answers
     try:
         settings: Rules = pickle.load(source)
+        converters.get(settings.converter)
+        answer: object = READY
         while True:
-            verdicts = work(settings, pickle.load(source))
-            pickle.dump(verdicts, answers, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
+            answer = work(settings, pickle.load(source))
     except (EOFError, BrokenPipeError):
         # The parent is done, or gone.
         os._exit(0)

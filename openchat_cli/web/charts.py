@@ -215,6 +215,39 @@ def histogram(
     return _svg(floor + 26, title, description, parts)
 
 
+def count_bars(bars: Sequence[tuple[str, int]], *, title: str, description: str) -> Html:
+    """Horizontal bars of counts, each with its number and its share of them all."""
+    total = sum(count for _, count in bars) or 1
+    most = max((count for _, count in bars), default=0) or 1
+    parts: list[Html] = []
+    for row, (label, count) in enumerate(bars):
+        top = _ROW * row
+        width = (WIDTH - _RIGHT) * count / most
+        parts += [
+            _words(0, top + 15, _cut(label, 100)),
+            tag("rect", class_="bar", x=0, y=top + 21, width=width, height=_BAR, rx=2),
+            _words(width + 8, top + 34.5, f"{count:,} · {100 * count / total:.1f} %"),
+        ]
+    return _svg(_ROW * len(bars) + 4, title, description, parts)
+
+
+def columns(bins: Sequence[tuple[str, int]], *, title: str, description: str) -> Html:
+    """Upright bars for the counts of bins, each with its label below it."""
+    peak, wide, floor = max((count for _, count in bins), default=0) or 1, 96.0, 168
+    wide = min(wide, WIDTH / max(len(bins), 1))
+    parts: list[Html] = []
+    for index, (label, count) in enumerate(bins):
+        at, tall = wide * index, 140 * count / peak
+        middle = at + wide / 2
+        parts += [
+            tag("rect", class_="bar", x=at + 1, y=floor - tall, width=wide - 2, height=tall),
+            _words(middle, floor - tall - 4, f"{count:,}", style="note", anchor="middle"),
+            _words(middle, floor + 18, label, style="note", anchor="middle"),
+        ]
+    parts.append(_line("axis", 0, floor + 0.5, WIDTH, floor + 0.5))
+    return _svg(floor + 26, title, description, parts)
+
+
 # --- pieces ---
 
 

@@ -59,6 +59,9 @@ def test_usage_errors_are_one_line_and_a_hint(
         ("[data.clean]\nworkes = 1\n", "[data.clean] has no option 'workes'"),
         ("[data.clean]\nnope = 1\n", "force, input, json"),
         ("data = 1\n", "[data] must be a table"),
+        ('[data.clean]\nblocked_word = [["x"]]\n', "blocked_word: one value is expected, found a"),
+        ("[data.clean]\nworkers = [1]\n", "workers: one value is expected, found a list"),
+        ("[data.clean.workers]\na = 1\n", "workers: one value is expected, found a table"),
     ],
 )
 def test_a_bad_settings_file_is_named(

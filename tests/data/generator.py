@@ -54,7 +54,7 @@ class _Book:
         found: list[tuple[str, str]] = []
         for turn in range(self.chance.randint(1, 3)):
             question = f"{self.chance.choice(QUESTIONS)} (no. {number}.{turn})"
-            found += [("human", question), ("gpt", roundtrip.document(self.chance))]
+            found += [("human", question), ("gpt", _answer(self.chance))]
         return found
 
     def add(
@@ -73,6 +73,13 @@ class _Book:
         self.pages.append(Page(self.name(), data, reason, where="page"))
 
 
+def _answer(chance: random.Random) -> str:
+    """A document that says something: an empty code block alone would be an empty answer."""
+    # Formulas have no Markdown that a reader of CommonMark would show alike.
+    text = chatgpt.FORMULA.sub("x", roundtrip.document(chance))
+    return text if text.strip("`\n") else f"Nothing:\n\n{text}"
+
+
 def page(
     items: list[tuple[str, str]],
     *,
@@ -80,12 +87,16 @@ def page(
     model: str | None = "Model: GPT-4",
     full: bool = False,
     answers_as_html: bool = True,
+    age: str = "2023-04",
 ) -> bytes:
-    """A page's bytes; answers are given as Markdown. `full`: with the shell around the data."""
+    """A page's bytes; answers are given as Markdown. `full`: with the shell around the data.
+
+    `age` says how the answers' code blocks stood on ChatGPT's page (chatgpt.AGES).
+    """
     values = [
         {
             "from": role,
-            "value": chatgpt.page_html(text) if role == "gpt" and answers_as_html else text,
+            "value": chatgpt.page_html(text, age) if role == "gpt" and answers_as_html else text,
         }
         for role, text in items
     ]

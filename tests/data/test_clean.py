@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,17 +84,6 @@ def _check_sums(out: Path, summary: dict[str, Any], made: list[generator.Page]) 
     assert report["kept"] == kept == summary["counts"]["kept"]
     assert report["reasons"] == reasons == summary["counts"]["reasons"]
     assert sum(report["models"].values()) + report["models_missing"] == kept
-
-
-def test_bytes_are_the_same_for_any_number_of_workers(openchat: RunCli, tmp_path: Path) -> None:
-    generator.write(tmp_path / "in", generator.pages(300, seed=3))
-    for workers in (1, 2, 7):
-        ended = openchat("data", "clean", "in", f"out{workers}", "--workers", workers, "--quiet")
-        assert ended.returncode == 0, ended.stderr
-        assert ended.stderr == ""
-    for name in OUTPUTS:
-        found = {(tmp_path / f"out{workers}" / name).read_bytes() for workers in (1, 2, 7)}
-        assert len(found) == 1, name
 
 
 # --- the rules, one by one ---
@@ -336,92 +323,6 @@ def test_rows_on_stdout_and_from_stdin(openchat: RunCli, tmp_path: Path) -> None
     assert again.returncode == 0, again.stderr
     (found,) = rows(tmp_path / "out" / OUTPUTS[1])
     assert found["messages"] == row["messages"]
-
-
-def test_a_full_disk_is_one_line(openchat: RunCli, tmp_path: Path) -> None:
-    write(tmp_path / "in", *(generator.page([("human", str(n)), ("gpt", "x")]) for n in range(50)))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / OUTPUTS[1]).symlink_to("/dev/full")
-    ended = openchat("data", "clean", "in", "out", "--force", "--quiet")
-    assert (ended.returncode, "No space left" in ended.stderr) == (1, True)
-    assert "bug" not in ended.stderr and "Traceback" not in ended.stderr
-    with Path("/dev/full").open("wb") as full:
-        command = [sys.executable, "-m", "openchat_cli", "data", "clean", "in", "-", "--quiet"]
-        ended = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
-        )
-    assert (ended.returncode, "No space left" in ended.stderr) == (1, True)
-    assert "bug" not in ended.stderr and "Exception" not in ended.stderr
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "openchat_cli", "data", "clean", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def children(pid: int) -> list[int]:
-    found: list[int] = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text("utf-8").rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
-def test_stopped_in_the_middle(tmp_path: Path, number: int, code: int) -> None:
-    """Nothing half-written stays under an output's name, and no worker outlives its parent."""
-    html = "<p>" + "word <em>and</em> <code>code</code> " * 30_000
-    made = [
-        generator.page([("human", str(n)), ("gpt", html)], answers_as_html=False) for n in range(2)
-    ]
-    folder = write(tmp_path / "in", *made)
-    for copy in range(2, 400):
-        (folder / f"{copy}.html").symlink_to(f"{copy % 2}.html")
-    process = start(tmp_path, "in", "out", "--workers", "2")
-    until = time.monotonic() + 30
-    while time.monotonic() < until and len(children(process.pid)) < 2:
-        time.sleep(0.02)
-    workers = children(process.pid)
-    assert len(workers) == 2
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == code
-    assert "Traceback" not in errors
-    assert not any((tmp_path / "out" / name).exists() for name in OUTPUTS)
-    until = time.monotonic() + 10
-    while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in workers):
-        time.sleep(0.05)
-    assert not [pid for pid in workers if _alive(pid)]
-    if number != signal.SIGKILL:
-        assert not list((tmp_path / "out").glob("*"))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    made = (generator.page([("human", str(n)), ("gpt", "x " * 5000)]) for n in range(300))
-    write(tmp_path / "in", *made)
-    process = start(tmp_path, "in", "-", "--quiet")
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=30) == 1
-    assert process.stderr.read() == ""
-    process.stderr.close()
 
 
 def test_html2text_as_the_other_converter(openchat: RunCli, tmp_path: Path) -> None:

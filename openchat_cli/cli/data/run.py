@@ -31,14 +31,20 @@ from openchat_cli.cli.data.options import (
     CompatOption,
     ContextOption,
     ConverterOption,
+    ExecutorOption,
     FolderArgument,
+    KeepBlockedFlag,
     ModelPathOption,
+    NearOption,
     RatioOption,
+    RayAddressOption,
+    ReportOption,
     SeedOption,
     SplitFlag,
     WordOption,
     WordsOption,
     WorkersOption,
+    ray_address,
 )
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag, StrictFlag
 from openchat_cli.cli.terminal import Terminal
@@ -68,6 +74,11 @@ def run(
     converter: ConverterOption = CleanSettings.converter,
     blocked_word: WordOption = None,
     blocked_words: WordsOption = None,
+    keep_blocked: KeepBlockedFlag = CleanSettings.keep_blocked,
+    near_dup: NearOption = CleanSettings.near_dup,
+    report: ReportOption = CleanSettings.report,
+    executor: ExecutorOption = CleanSettings.executor,
+    ray_address_: RayAddressOption = CleanSettings.ray_address,
     eval_ratio: RatioOption = ConvertSettings.eval_ratio,
     seed: SeedOption = ConvertSettings.seed,
     context: ContextOption = ConvertSettings.context,
@@ -85,7 +96,20 @@ def run(
     openchat data run chats.zip out/ --model any --model-type openchat
     """
     words = blocked(blocked_word, blocked_words)
-    settings = CleanSettings(input_, output, workers, converter, words, force)
+    address = ray_address(executor, ray_address_)
+    settings = CleanSettings(
+        input_,
+        output,
+        workers,
+        converter,
+        words,
+        force,
+        keep_blocked=keep_blocked,
+        near_dup=near_dup,
+        report=report,
+        executor=executor,
+        ray_address=address,
+    )
     kept = FilterSettings(
         output,
         output,
