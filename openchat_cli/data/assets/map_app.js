@@ -173,7 +173,8 @@
   $("clear").addEventListener("click", () => { chosen = null; list(); });
 
   $("export").addEventListener("click", () => {
-    const lines = listed.map((i) => set.ids[i].replace(/[\r\n]+/g, " "));
+    // An id that a plain line would not hold as it is stands there as a JSON string.
+    const lines = listed.map((i) => (/^[[{"\s]|[\r\n]|\s$/.test(set.ids[i]) ? JSON.stringify(set.ids[i]) : set.ids[i]));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\n"), "\n"], { type: "text/plain" }));
     link.download = `${set.name}.ids.txt`;
