@@ -494,3 +494,19 @@ def test_odd_ids_are_exported_so_that_filter_reads_them(
         openchat("data", "filter", folder / "rows.jsonl", folder, "--model", "any", "--ids", file)
         found = (folder / "filtered.jsonl").read_text("utf-8").splitlines()
         assert [json.loads(row)["id"] for row in found] == [kept]
+
+
+def test_names_of_clusters_are_not_cut_at_the_edges(address: str) -> None:
+    column = (
+        "((x) => { const c = document.getElementById('over');"
+        "return c.getContext('2d').getImageData(x < 0 ? c.width + x : x, 0, 1, c.height).data"
+        ".some(one => one > 0); })"
+    )
+    with Browser(width=700) as narrow:
+        begin(narrow, address)
+        for _ in range(6):
+            assert [narrow.run(f"{column}({x})") for x in (0, -1)] == [False, False]
+            narrow.run("document.getElementById('points').focus()")
+            narrow.press("ArrowLeft")
+            narrow.press("+")
+            settle(narrow)
