@@ -250,6 +250,16 @@ def test_search_reads_the_whole_text(browser: Browser, address: str) -> None:
     wait(browser, "openchatMap.shown() === 60")
 
 
+def test_what_is_filtered_away_is_named_no_longer(browser: Browser, address: str) -> None:
+    begin(browser, address)
+    mouse(browser, "mouseMoved", *browser.run(f"openchatMap.position({on_top(browser)})"))
+    wait(browser, "!document.getElementById('tip').hidden")
+    browser.run("document.getElementById('search').focus()")
+    browser.call("Input.insertText", text="zanzibar")
+    wait(browser, "openchatMap.shown() === 1")
+    assert browser.run("document.getElementById('tip').hidden") is True
+
+
 def test_box_and_lasso_select_and_export(
     browser: Browser, address: str, tmp_path: Path, openchat: RunCli
 ) -> None:

@@ -111,6 +111,8 @@
     for (let i = 0; i < set.count; i += 1) {
       scene.shown[i] = (!matches || matches[i]) && fields.every(([codes, off]) => !off.has(codes[i])) ? 1 : 0;
     }
+    // The pointer may rest where the point that it named is hidden now.
+    if (scene.hovered >= 0 && !scene.shown[scene.hovered]) scene.hover(-1);
     legend();
     nameClusters();
     list();
@@ -371,6 +373,7 @@
     $("search").value = "";
     $("found").textContent = "";
     close();
+    $("tip").hidden = true;
     $("title").textContent = MapChat.visible(data.name);
     $("about").textContent = data.about;
     document.title = `${MapChat.visible(data.name)} - map`;
