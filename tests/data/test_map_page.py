@@ -464,7 +464,7 @@ def test_six_thousand_points_can_be_clicked(browser: Browser, tmp_path: Path) ->
 def test_marks_around_code_and_bars_in_cells(browser: Browser, tmp_path: Path) -> None:
     answer = "\n".join(
         [
-            "**Use `print` here**, *or `x`*, [see `doc`](https://example.org/x) and `a**b` \\`c\\`.",
+            "**Use `print` here**, *or `x`*, [see `doc`](https://example.org) and `a**b` \\`c\\`.",
             "",
             "| a \\| b | `c \\| d` |",
             "|---|---|",
