@@ -24,7 +24,7 @@ from openchat_cli.core.errors import (
     need,
 )
 from openchat_cli.core.records import Message
-from openchat_cli.engine.settings import Dtype, EngineSettings
+from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
 from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
 from openchat_cli.serving.keys import read_key_file
 from openchat_cli.serving.settings import ServeSettings
@@ -62,6 +62,10 @@ def serve(
     queue_size: Annotated[
         int, typer.Option(help="Requests that may wait; more get 429.")
     ] = EngineSettings.queue_size,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="int8, or int4 on a GPU: round the weights, for speed and memory."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
     ] = None,
@@ -103,6 +107,7 @@ def serve(
                 model_file=model_file,
                 device=device,
                 dtype=_dtype(dtype),
+                quantize=_quantize(quantize),
                 context=context,
                 max_slots=max_slots,
                 queue_size=queue_size,
@@ -196,6 +201,12 @@ def _dtype(name: str) -> Dtype:
     if name not in get_args(Dtype):
         raise UsageError(f"no dtype '{name}'", did_you_mean(name, get_args(Dtype)))
     return cast(Dtype, name)
+
+
+def _quantize(name: str | None) -> Quantize | None:
+    if name is not None and name not in get_args(Quantize):
+        raise UsageError(f"can't quantize to '{name}'", did_you_mean(name, get_args(Quantize)))
+    return cast("Quantize | None", name)
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:

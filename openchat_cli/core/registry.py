@@ -109,6 +109,26 @@ _BUILT_IN = (
         tokenizer="byte-level",
         parameters=15.5e9,
     ),
+    dataclasses.replace(
+        _OPENCHAT,
+        name="openchat_3.5",
+        aliases=("openchat_v3.2_mistral", "openchat-3.5", "openchat-3.5-0106", "openchat-3.5-1210"),
+        title="OpenChat 3.5 (Mistral-7B, 8192 tokens)",
+        architecture="mistral",
+        base="mistralai/Mistral-7B-v0.1",
+        released="openchat/openchat_3.5",
+        license="Apache-2.0",
+        context=8192,
+        # A system text stands alone, without a prefix and with an end of its own.
+        roles=MappingProxyType(
+            {
+                "system": "",
+                "user": "GPT4 Correct User:",
+                "assistant": "GPT4 Correct Assistant:",
+            }
+        ),
+        parameters=7.24e9,
+    ),
 )
 
 

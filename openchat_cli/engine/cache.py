@@ -7,7 +7,7 @@ first slots (see scheduler.py), so a decode step attends over a plain view, with
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from openchat_cli.engine.attention import Attends, attend_rows, attend_span
+
 # Decode attends over a multiple of this many positions, so that shapes repeat.
-_WIDTH_STEP = 64
+_WIDTH_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,73 +34,110 @@ class Span:
         return self.start + len(self.tokens)
 
 
-class Step(Protocol):
-    """One forward pass: where new keys and values go and what the queries then attend to."""
+class Step(Attends, Protocol):
+    """One forward pass: where new keys and values go, and what the queries then attend to."""
 
-    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> _KeysValues: ...
-
-
-_KeysValues = tuple[Tensor, Tensor]
+    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None: ...
 
 
 class PrefillStep:
-    """Several prompts, or parts of them, in one row, each attending to itself alone."""
+    """Several prompts, or parts of them, in one row, each attending to itself alone.
 
-    def __init__(self, spans: Sequence[Span], device: torch.device) -> None:
+    `window`: how far back a token looks, itself included, if not to the beginning.
+    """
+
+    def __init__(
+        self, spans: Sequence[Span], device: torch.device, window: int | None = None
+    ) -> None:
         self._spans = spans
-        self._fresh = all(span.start == 0 for span in spans)
+        self._window = window
         self.input_ids = torch.tensor([[t for span in spans for t in span.tokens]], device=device)
-        lengths = [len(span.tokens) for span in spans]
-        queries = _places([(span.start, span.end) for span in spans], device)
-        keys = queries if self._fresh else _places([(0, span.end) for span in spans], device)
-        self.position_ids = queries[1][None]
-        same = queries[0][:, None] == keys[0][None]
-        self.mask = (same & (queries[1][:, None] >= keys[1][None]))[None, None]
-        self.last = torch.tensor(lengths, device=device).cumsum(0) - 1
+        positions = [at for span in spans for at in range(span.start, span.end)]
+        self.position_ids = torch.tensor([positions], device=device)
 
-    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> _KeysValues:
+    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
+        """Put what the spans' tokens gave into their slots."""
+        for span, part in self._parts():
+            keys[span.slot, :, span.start : span.end] = new[0][0, :, part]
+            values[span.slot, :, span.start : span.end] = new[1][0, :, part]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float | None) -> Tensor:
+        """Every span over its own slot."""
+        found = [
+            attend_span(
+                query[0, :, part],
+                keys[span.slot, :, : span.end],
+                values[span.slot, :, : span.end],
+                self._window,
+                scaling,
+            )
+            for span, part in self._parts()
+        ]
+        return torch.cat(found)[None]
+
+    def _parts(self) -> Iterator[tuple[Span, slice]]:
         at = 0
         for span in self._spans:
             until = at + len(span.tokens)
-            keys[span.slot, :, span.start : span.end] = new[0][0, :, at:until]
-            values[span.slot, :, span.start : span.end] = new[1][0, :, at:until]
+            yield span, slice(at, until)
             at = until
-        if self._fresh:
-            return new
-        return self._gathered(keys), self._gathered(values)
-
-    def _gathered(self, stored: Tensor) -> Tensor:
-        return torch.cat([stored[span.slot, :, : span.end] for span in self._spans], dim=1)[None]
-
-
-def _places(ranges: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each token of the ranges laid end to end: which range it is in, and its position."""
-    lengths = torch.tensor([end - start for start, end in ranges])
-    segment = torch.repeat_interleave(torch.arange(len(ranges)), lengths)
-    position = torch.cat([torch.arange(start, end) for start, end in ranges])
-    return segment.to(device), position.to(device)
 
 
 class DecodeStep:
     """One new token for each of the first slots, which hold `lengths` tokens."""
 
     def __init__(
-        self, tokens: Sequence[int], lengths: Sequence[int], capacity: int, device: torch.device
+        self,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        capacity: int,
+        device: torch.device,
+        *,
+        window: int | None = None,
+        apart: int | None = None,
     ) -> None:
-        self._count = len(tokens)
-        width = -(-(max(lengths) + 1) // _WIDTH_STEP) * _WIDTH_STEP
+        count = len(tokens)
+        self._ends = [length + 1 for length in lengths]
+        self._first = [max(0, end - window) if window else 0 for end in self._ends]
+        width = -(-max(self._ends) // _WIDTH_STEP) * _WIDTH_STEP
         self._width = min(capacity, width)
-        self._rows = torch.arange(self._count, device=device)
+        needless = count * self._width - sum(self._ends) + sum(self._first)
+        self._apart = apart is not None and needless > count * apart
+        self._rows = torch.arange(count, device=device)
         self._at = torch.tensor(lengths, device=device)
         self.input_ids = torch.tensor(tokens, device=device)[:, None]
         self.position_ids = self._at[:, None]
-        columns = torch.arange(self._width, device=device)
-        self.mask = (columns[None] <= self._at[:, None])[:, None, None]
+        self._mask = None if self._apart else self._visible(window)
 
-    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> _KeysValues:
+    def _visible(self, window: int | None) -> Tensor:
+        columns = torch.arange(self._width, device=self._at.device)[None]
+        seen = columns <= self._at[:, None]
+        if window is not None:
+            seen &= columns > self._at[:, None] - window
+        return seen[:, None, None]
+
+    def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
+        """Append each row's token to its slot."""
         keys[self._rows, :, self._at] = new[0][:, :, 0]
         values[self._rows, :, self._at] = new[1][:, :, 0]
-        return keys[: self._count, :, : self._width], values[: self._count, :, : self._width]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float | None) -> Tensor:
+        """All rows at once over the longest's width; or each alone, where that is less work."""
+        count, width = len(self._ends), self._width
+        if self._mask is not None:
+            keys, values = keys[:count, :, :width], values[:count, :, :width]
+            return attend_rows(query, keys, values, self._mask, scaling)
+        found = [
+            attend_rows(
+                query[row : row + 1],
+                keys[row : row + 1, :, first:end],
+                values[row : row + 1, :, first:end],
+                None,
+                scaling,
+            )
+            for row, (first, end) in enumerate(zip(self._first, self._ends, strict=True))
+        ]
+        return torch.cat(found)
 
 
 class SlotCache(Cache):
@@ -116,12 +155,23 @@ class SlotCache(Cache):
         self.values = [_zeros(shape, dtype, device) for shape in shapes]
         super().__init__(layers=[_Layer(self, index) for index in range(len(shapes))])
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another."""
-        if source == target or not length:
-            return
         for stored in (*self.keys, *self.values):
             stored[target, :, :length] = stored[source, :, :length]
+
+    def swap(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Exchange two slots, each given with the number of its positions that matter."""
+        (first, ours), (second, theirs) = one, other
+        for stored in (*self.keys, *self.values):
+            saved = stored[first, :, :ours].clone() if theirs else stored[first, :, :ours]
+            stored[first, :, :theirs] = stored[second, :, :theirs]
+            stored[second, :, :ours] = saved
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot whose numbers may be none (0 · NaN is NaN, also where masked away)."""
+        for stored in (*self.keys, *self.values):
+            stored[slot] = 0
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no types
@@ -134,10 +184,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> _KeysValues:
+    ) -> tuple[Tensor, Tensor]:
         assert self._cache.step is not None, "set the cache's step before a forward pass"
         keys, values = self._cache.keys[self._index], self._cache.values[self._index]
-        return self._cache.step.store(keys, values, (key_states, value_states))
+        self._cache.step.store(keys, values, (key_states, value_states))
+        return keys, values  # whole: the step's attention knows which part is whose
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         return None

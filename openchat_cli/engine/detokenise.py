@@ -31,12 +31,21 @@ class TextStream:
         self._held = ""  # may be the start of a stop string
         self._at_start = drop_space
         self._parts: list[str] = []
+        self.given = 0  # characters given out
         self.stopped = False  # a stop string was found; what follows is dropped
 
     @property
     def text(self) -> str:
         """All that was given out so far."""
         return "".join(self._parts)
+
+    def place(self, token: int) -> int:
+        """Which character of the text `token` will begin in, counting those held back."""
+        unfinished = self._decoder.getstate()[0]
+        piece = self._token_bytes(token)
+        # A byte that can't go on with an unfinished character leaves that to become one U+FFFD.
+        replaced = unfinished and piece and not 0x80 <= piece[0] < 0xC0
+        return self.given + len(self._held) + bool(replaced)
 
     def push(self, token: int) -> str:
         """The text that is certain once `token` has come."""
@@ -49,7 +58,7 @@ class TextStream:
         text = self._give(self._decoder.decode(b"", final=True))
         rest, self._held = self._held, ""
         if not self.stopped and rest:
-            self._parts.append(rest)
+            self._add(rest)
             text += rest
         return text
 
@@ -72,8 +81,12 @@ class TextStream:
             keep = held_back(text, self._stops)
             text, self._held = text[: len(text) - keep], text[len(text) - keep :]
         if text:
-            self._parts.append(text)
+            self._add(text)
         return text
+
+    def _add(self, text: str) -> None:
+        self._parts.append(text)
+        self.given += len(text)
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ that request; what can't be put down to one ends all of them and the engine.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections import deque
@@ -32,11 +33,14 @@ from openchat_cli.engine.generation import (
     FinishReason,
     Generation,
     QueueFullError,
+    TokenLogprob,
     deliver_to_iterators,
 )
+from openchat_cli.engine.logprobs import batches, logprobs_of
+from openchat_cli.engine.row import Row
 from openchat_cli.engine.runner import Runner
 from openchat_cli.engine.sampling import sample
-from openchat_cli.engine.scheduler import Row, Scheduler
+from openchat_cli.engine.scheduler import Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
 __all__ = ["Completion", "Delta", "Engine", "Generation", "Load"]
@@ -88,8 +92,8 @@ class Engine:
         self._queue_size = queue_size
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))
         # SentencePiece puts a space before every text, an answer too.
-        self._drop_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
-        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.move)
+        self.drops_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
+        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.contents)
         self._arrived: deque[Row] = deque()
         self._outgoing: list[tuple[Row, Delta]] = []
         self._signal = threading.Condition()
@@ -135,11 +139,13 @@ class Engine:
         params: SamplingParams,
         *,
         deliver: Deliver = deliver_to_iterators,
+        continues: bool = False,
     ) -> Generation:
-        """Ask for an answer to the token ids `prompt`.
+        """Ask for an answer to the token ids `prompt`; one that `continues` its text may begin with
+        a space, where a turn of its own would lose the one that SentencePiece puts before.
 
-        `deliver` is called from the engine's thread, once a step, with the deltas of all requests
-        that were submitted with the same one; it must not block.
+        `deliver` is called from the engine's thread, once a step (twice where prompts were read),
+        with the deltas of all requests that were submitted with the same one; it must not block.
 
         Raises InputError for an empty prompt or ids that the model lacks, UsageError for params
         with such ids, ContextLengthError, QueueFullError, and EngineError where the engine has
@@ -150,7 +156,7 @@ class Engine:
         text = TextStream(
             self.tokenizer.token_bytes,
             stop=params.stop,
-            drop_space=self._drop_space,
+            drop_space=self.drops_space and not continues,
         )
         max_tokens = min(params.max_tokens, self.context - len(ids))
         row = Row(generation, deliver, ids, params, text, max_tokens)
@@ -279,6 +285,7 @@ class Engine:
         parts = self._scheduler.to_read()
         if parts:
             self._prefill(parts)
+            self._send()  # a first token need not wait for the others' next
         rows = self._scheduler.rows[: self._scheduler.decoding]
         if rows:
             logits = self._runner.decode([r.tokens[-1] for r in rows], [r.cached for r in rows])
@@ -292,7 +299,7 @@ class Engine:
             for row, start, end in parts
         ]
         try:
-            logits = self._runner.prefill(spans)
+            hidden = self._runner.prefill(spans)
         except Exception as error:
             if len(parts) > 1:  # find out whose fault it is
                 for part in parts:
@@ -301,28 +308,52 @@ class Engine:
             log.warning("a prompt could not be read: %s", error)
             self._end(parts[0][0], "error", f"the prompt could not be read: {error}")
             return
-        for row, _, end in parts:
+        last: list[torch.Tensor] = []
+        whole: list[Row] = []
+        for (row, start, end), states in zip(parts, hidden, strict=True):
             self._scheduler.has_read(row, end)
-        whole = [index for index, (row, _, _) in enumerate(parts) if not row.unread]
+            if row.params.prompt_logprobs is not None:
+                self._look_at_prompt(row, start, states)
+            if not row.unread:
+                whole.append(row)
+                last.append(states[-1])
         if whole:
-            self._sample([parts[index][0] for index in whole], logits[whole])
+            self._sample(whole, self._runner.logits(torch.stack(last)))
+
+    def _look_at_prompt(self, row: Row, start: int, states: torch.Tensor) -> None:
+        """Take down how likely the prompt's tokens were after those just read."""
+        count = row.params.prompt_logprobs or 0
+        following = row.prompt[start + 1 : start + 1 + len(states)]
+        for part in batches(len(following)):
+            logits = self._runner.logits(states[: len(following)][part])
+            row.prompt_logprobs += logprobs_of(logits, following[part], count)
+        if not row.unread:
+            self._outgoing.append((row, Delta("", prompt_logprobs=tuple(row.prompt_logprobs))))
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
         tokens = sample(logits, [row.sampler for row in rows])
-        for row, token in zip(rows, tokens, strict=True):
+        known = _logprobs(rows, tokens, logits)
+        # From the last slot down: rows that end together then need not be moved around each other.
+        for row, token in reversed(list(zip(rows, tokens, strict=True))):
+            if not row.max_tokens:  # only the prompt was asked about
+                self._end(row, "length")
+                continue
             if token is None:
                 self._end(row, "error", "the model gave logits that are not numbers")
                 continue
             try:
-                self._advance(row, token)
+                self._advance(row, token, known.get(row))
             except Exception as error:
                 log.warning("an answer failed: %s: %s", type(error).__name__, error)
                 self._end(row, "error", f"{type(error).__name__}: {error}")
 
-    def _advance(self, row: Row, token: int) -> None:
+    def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
         """Add a sampled token to a row, and end the row where that ends it."""
         row.tokens.append(token)
-        if token in self._end_tokens or token in row.stop_token_ids:
+        ends = token in self._end_tokens or token in row.stop_token_ids
+        if logprob is not None:
+            row.note(dataclasses.replace(logprob, ends=ends))
+        if ends:
             self._end(row, "stop")
             return
         text = row.text.push(token)
@@ -331,13 +362,13 @@ class Engine:
         elif len(row.tokens) >= row.max_tokens:
             self._end(row, "length", text=text)
         elif text:
-            self._outgoing.append((row, Delta(text)))
+            self._outgoing.append((row, Delta(text, logprobs=row.said())))
 
     def _end(
         self, row: Row, reason: FinishReason, error: str | None = None, text: str = ""
     ) -> None:
-        self._scheduler.drop(row)
-        self._outgoing.append((row, _last_delta(row, reason, error, text)))
+        self._scheduler.drop(row, keep=reason != "error")
+        self._outgoing.append((row, row.last_delta(reason, error, text)))
 
     def _send(self) -> None:
         """Hand over what the step made, with one call for each deliverer."""
@@ -361,18 +392,25 @@ class Engine:
             self._scheduler.waiting.clear()
             self._arrived.clear()
         reason: FinishReason = "abort" if self.failure is None else "error"
-        self._outgoing += [(row, _last_delta(row, reason, self.failure, "")) for row in rows]
+        self._outgoing += [(row, row.last_delta(reason, self.failure)) for row in rows]
         self._send()
 
 
-def _last_delta(row: Row, reason: FinishReason, error: str | None, text: str) -> Delta:
-    text += row.text.finish()
-    completion = Completion(
-        text=row.text.text,
-        token_ids=tuple(row.tokens),
-        finish_reason=reason,
-        prompt_tokens=len(row.prompt),
-        completion_tokens=len(row.tokens),
-        error=error,
-    )
-    return Delta(text, completion)
+def _logprobs(
+    rows: Sequence[Row], tokens: Sequence[int | None], logits: torch.Tensor
+) -> dict[Row, TokenLogprob]:
+    """For the rows that ask for them, the log-probabilities of their new tokens."""
+    asking = [
+        index
+        for index, row in enumerate(rows)
+        if row.params.logprobs is not None and tokens[index] is not None
+    ]
+    if not asking:
+        return {}
+    counts = [rows[index].params.logprobs or 0 for index in asking]
+    chosen = [token for token in (tokens[index] for index in asking) if token is not None]
+    found = logprobs_of(logits[asking], chosen, max(counts))
+    return {
+        rows[index]: dataclasses.replace(item, top=item.top[:count])
+        for index, item, count in zip(asking, found, counts, strict=True)
+    }

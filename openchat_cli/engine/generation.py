@@ -33,6 +33,23 @@ class ContextLengthError(InputError):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was, natural logarithm, and the likeliest tokens there, best first.
+
+    `ends`: it ended the answer and is no part of its text.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    ends: bool = False
+
+
+# A prompt's first token was not predicted by anything.
+PromptLogprobs = tuple[TokenLogprob | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished answer.
 
@@ -47,14 +64,22 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     error: str | None = None
+    cached_tokens: int = 0  # of the prompt's: those that were not read anew
+    logprobs: tuple[TokenLogprob, ...] | None = None  # without those of a stop string
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one step added; the last one of an answer carries the whole completion."""
+    """What one step added; the last one of an answer carries the whole completion.
+
+    `logprobs` are of the tokens whose text this or an earlier delta brought, each once.
+    """
 
     text: str
     completion: Completion | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 Deliver = Callable[[list[tuple["Generation", Delta]]], None]

@@ -17,6 +17,7 @@ from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.progress import Progress
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer
+from openchat_cli.engine import quantized
 from openchat_cli.engine.runner import Runner
 from openchat_cli.engine.settings import Dtype, EngineSettings
 from openchat_cli.model.load import load_model
@@ -40,15 +41,20 @@ def load_parts(settings: EngineSettings, *, progress: Progress) -> Parts:
     kind = resolve_type(settings.model_type, model_path=path, model_file=settings.model_file)
     tokenizer = load_tokenizer(path, kind)
     device = _device(settings.device)
+    dtype = _dtype(settings.dtype, device)
+    if settings.quantize is not None:
+        quantized.check(settings.quantize, device, dtype)
     manifest = read_manifest(path) or _of_release(path, kind, tokenizer)
     with progress.task(f"loading {path.name or path}", total=1, unit="models") as task:
         model = load_model(
             path,
-            dtype=_dtype(settings.dtype, device),
+            dtype=dtype,
             device=device,
             attention="sdpa",
             manifest=manifest,
         )
+        if settings.quantize is not None:
+            quantized.quantize(model, settings.quantize, device)
         task.advance()
     if device.type == "cpu":
         torch.set_num_threads(settings.threads or _threads_for(model))

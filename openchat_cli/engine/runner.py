@@ -10,15 +10,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from openchat_cli.core.errors import UsageError
+from openchat_cli.engine import attention, packed
 from openchat_cli.engine.cache import DecodeStep, PrefillStep, SlotCache, Span
 
 # Decoders whose layers all attend to everything before, with one cache entry a layer: what the
 # slots and masks here are right for.
 ARCHITECTURES = ("llama", "gpt_bigcode", "mistral")
 
+# One attention call of its own takes a CPU as long as reading about this much.
+_CALL_BYTES = 100_000
+
 
 class Runner:
-    """A causal language model and its slots.
+    """A causal language model and its slots; the model is taken over (its attention, and on a CPU
+    its linear layers, are replaced).
 
     `slots` requests of up to `context` tokens fit; on CUDA `slots` is cut to what `memory` (a share
     of the free device memory) holds. `vocab_size` cuts the logits to the tokeniser's ids, since
@@ -38,11 +43,7 @@ class Runner:
         if config.model_type not in ARCHITECTURES:
             hint = f"it runs {', '.join(ARCHITECTURES)}"
             raise UsageError(f"the engine can't run a {config.model_type} model", hint)
-        window = getattr(config, "sliding_window", None)
-        if window is not None and window < context:
-            # Attending further back than the model was made for would be silently wrong.
-            hint = f"set the context to {window}"
-            raise UsageError(f"the model attends to the last {window} tokens only", hint)
+        attention.install(model)
         self.model = model
         self.context = context
         self.device = model.device
@@ -52,40 +53,57 @@ class Runner:
         slot_bytes = 2 * layers * heads * context * size * model.dtype.itemsize
         self.slots = _fitting(slots, slot_bytes, self.device, memory)
         shape = (self.slots, heads, context, size)
-        self._cache = SlotCache([shape] * layers, model.dtype, self.device)
+        self.contents = SlotCache([shape] * layers, model.dtype, self.device)
+        window = getattr(config, "sliding_window", None)
+        self._window = window if window is not None and window < context else None
+        position_bytes = 2 * heads * size * model.dtype.itemsize
+        # From how many needless positions a row on each row attends alone; never where None.
+        self.apart = _CALL_BYTES // position_bytes if self.device.type == "cpu" else None
+        if self.device.type == "cpu":
+            packed.pack(model, model.dtype)
+        # Four dimensions are taken for a finished mask, so that transformers makes none; the step's
+        # own attention reads none.
+        self._no_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
         untyped: Any = model
         self._head = untyped.get_output_embeddings()
 
-    def prefill(self, spans: Sequence[Span]) -> Tensor:
-        """Read prompt parts; gives the logits [spans, vocab] after the last token of each."""
-        step = PrefillStep(spans, self.device)
-        return self._logits(self._hidden(step)[0, step.last])
+    def prefill(self, spans: Sequence[Span]) -> Sequence[Tensor]:
+        """Read prompt parts; gives for each the hidden states [tokens, size], for `logits`."""
+        hidden = self._hidden(PrefillStep(spans, self.device, self._window))[0]
+        lengths = [len(span.tokens) for span in spans]
+        parts: Sequence[Tensor] = torch.split(hidden, lengths)
+        return parts
 
     def decode(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """Append one token to each of the first slots, which hold `lengths` tokens; gives the
         logits [rows, vocab] of what follows.
         """
-        step = DecodeStep(tokens, lengths, self.context, self.device)
-        return self._logits(self._hidden(step)[:, 0])
+        step = DecodeStep(
+            tokens,
+            lengths,
+            self.context,
+            self.device,
+            window=self._window,
+            apart=self.apart,
+        )
+        return self.logits(self._hidden(step)[:, 0])
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Move a slot's first `length` positions to another slot."""
-        self._cache.move(source, target, length)
-
-    def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
-        self._cache.step = step
-        hidden: Tensor = self.model.base_model(
-            input_ids=step.input_ids,
-            attention_mask=step.mask,
-            position_ids=step.position_ids,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        return hidden
-
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits [rows, vocab] of what follows hidden states [rows, size]."""
         logits: Tensor = self._head(hidden)
         return logits[:, : self.vocab_size]
+
+    def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
+        self.contents.step = step
+        hidden: Tensor = self.model.base_model(
+            input_ids=step.input_ids,
+            attention_mask=self._no_mask,
+            position_ids=step.position_ids,
+            past_key_values=self.contents,
+            use_cache=True,
+            step=step,
+        ).last_hidden_state
+        return hidden
 
 
 def _key_value_shape(config: Any) -> tuple[int, int]:

@@ -20,13 +20,14 @@ _WIDER = 16
 class RowSampler:
     """The sampling state of one request: its random numbers and the tokens it has used."""
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self.params = params
         # Python's generator, not torch's: cheap to make, and the same on every device.
         self._random = random.Random(params.seed)
         self._counts: Counter[int] = Counter()
         self._counting = bool(params.presence_penalty or params.frequency_penalty)
-        self.adjusts = self._counting or bool(params.logit_bias)
+        self._repeated = set(prompt) if params.repetition_penalty != 1 else None
+        self.adjusts = self._counting or self._repeated is not None or bool(params.logit_bias)
 
     def draw(self) -> float:
         """A number in [0, 1): exactly one for each sampled token."""
@@ -36,16 +37,24 @@ class RowSampler:
         """Take note of a token that was sampled."""
         if self._counting:
             self._counts[token] += 1
+        if self._repeated is not None:
+            self._repeated.add(token)
 
     def adjust(self, logits: Tensor) -> None:
         """Add the biases and penalties to one row of logits [vocab], in place.
 
-        The penalties are OpenAI's: presence + frequency · count, off the logit of each used token.
+        Off the logit of each token of the answer goes OpenAI's presence + frequency · count. Before
+        that the repetition penalty of Keskar et al. (2019) divides the logits of the answer's and
+        the prompt's tokens where they are positive, and multiplies them where negative.
         """
+        if self._repeated:
+            used = torch.tensor(sorted(self._repeated), device=logits.device)
+            before, penalty = logits[used], self.params.repetition_penalty
+            logits[used] = torch.where(before > 0, before / penalty, before * penalty)
         changes = dict(self.params.logit_bias)
         for token, count in self._counts.items():
-            penalty = self.params.presence_penalty + self.params.frequency_penalty * count
-            changes[token] = changes.get(token, 0.0) - penalty
+            off = self.params.presence_penalty + self.params.frequency_penalty * count
+            changes[token] = changes.get(token, 0.0) - off
         if changes:
             ids = torch.tensor(list(changes), device=logits.device)
             logits[ids] += torch.tensor(list(changes.values()), device=logits.device)

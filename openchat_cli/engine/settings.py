@@ -11,6 +11,8 @@ from typing import Literal
 from openchat_cli.core.errors import UsageError
 
 Dtype = Literal["auto", "fp32", "bf16"]
+Quantize = Literal["int8", "int4"]
+MAX_LOGPROBS = 20
 
 # Dividing logits by less than this leaves the numbers that float32 has.
 _GREEDY_BELOW = 1e-5
@@ -25,6 +27,7 @@ class EngineSettings:
     model_file: Path | None = None
     device: str = "auto"  # "auto": cuda where there is one, else cpu; or any torch device
     dtype: Dtype = "auto"  # "auto": bf16 on CUDA, fp32 on CPU
+    quantize: Quantize | None = None  # round the weights, for speed and memory
     context: int | None = None  # tokens a request may hold; the model's own when absent
     max_slots: int = 32  # requests answered together
     queue_size: int = 256  # requests that may wait for a slot
@@ -46,8 +49,9 @@ class SamplingParams:
     """How one answer is drawn. Raises UsageError for a value outside its range.
 
     Temperature 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off; `top_p` 0 keeps the best
-    token alone. Penalties count the tokens of the answer so far. `max_tokens` is cut to what the
-    context leaves. With a seed, the same request draws the same answer.
+    token alone. Presence and frequency count the tokens of the answer so far. `max_tokens` is cut
+    to what the context leaves; 0 is for those who only ask how likely the prompt is. With a seed,
+    the same request draws the same answer.
     """
 
     temperature: float = 0.7
@@ -60,16 +64,22 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()  # besides the end-of-turn token, which always stops
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # what used tokens' logits are divided by, the prompt's too
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # token id -> added to its logit
+    logprobs: int | None = None  # with each token's own, those of so many of the best
+    prompt_logprobs: int | None = None  # the same for the prompt
 
     def __post_init__(self) -> None:
         _within("temperature", self.temperature, 0, 100)
         _within("top_p", self.top_p, 0, 1)
         _within("top_k", self.top_k, 0, math.inf)
         _within("min_p", self.min_p, 0, 1)
-        _within("max_tokens", self.max_tokens, 1, math.inf)
+        _within("max_tokens", self.max_tokens, self.prompt_logprobs is None, math.inf)
         _within("presence_penalty", self.presence_penalty, -2, 2)
         _within("frequency_penalty", self.frequency_penalty, -2, 2)
+        _within("repetition_penalty", self.repetition_penalty, 0.01, 100)
+        for name in ("logprobs", "prompt_logprobs"):
+            _within(name, getattr(self, name) or 0, 0, MAX_LOGPROBS)
         for value in self.logit_bias.values():
             _within("logit_bias", value, -100, 100)
         if "" in self.stop:

@@ -15,6 +15,7 @@ from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import fields, protocol, replies
 from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
+from openchat_cli.serving.choices import Choice
 from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
 from openchat_cli.serving.keys import Keys
 from openchat_cli.serving.middleware import AccessLog, KeyCheck, error_response
@@ -147,7 +148,12 @@ class Routes:
             )
         except InputError as error:
             raise from_engine(error, "messages") from None
-        return await self._answer(request, asked.options, [prompt], body["model"], "messages")
+        choices = [
+            Choice(engine, asked.options, prompt, None, chat=True) for _ in range(asked.options.n)
+        ]
+        return await self._answer(
+            request, asked.options, [prompt], choices, body["model"], "messages"
+        )
 
     async def completions(self, request: Request) -> ASGIApp:
         """/v1/completions."""
@@ -156,7 +162,13 @@ class Routes:
             body, self._service.defaults, self._service.settings.max_choices
         )
         prompts = await asyncio.to_thread(self._plain_prompts, asked.prompts)
-        return await self._answer(request, asked.options, prompts, body["model"], "prompt")
+        engine = self._service.bridge.engine
+        choices = [
+            Choice(engine, asked.options, prompt, _if_text(said), chat=False)
+            for prompt, said in zip(prompts, asked.prompts, strict=True)
+            for _ in range(asked.options.n)
+        ]
+        return await self._answer(request, asked.options, prompts, choices, body["model"], "prompt")
 
     def _plain_prompts(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
         tokenizer = self._service.bridge.engine.tokenizer
@@ -177,6 +189,7 @@ class Routes:
         request: Request,
         options: protocol.Options,
         prompts: Sequence[Sequence[int]],
+        choices: Sequence[Choice],
         model: str,
         param: str,
     ) -> ASGIApp:
@@ -185,16 +198,16 @@ class Routes:
 
         each = [prompt for prompt in prompts for _ in range(options.n)]
         wanted = [_numbered(options.params, choice % options.n) for choice in range(len(each))]
+        chat = param == "messages"
         try:
-            answers = self._service.bridge.submit(each, wanted)
+            answers = self._service.bridge.submit(each, wanted, continues=not chat)
         except OpenChatError as error:
             raise from_engine(error, param) from None
-        chat = param == "messages"
         reply = Reply.new(model, chat=chat, include_usage=options.include_usage)
         counts = request.scope["state"]["counts"]
         counts["prompt"] = prompt_tokens = sum(map(len, prompts))
         if options.stream:
-            return EventStream(reply, answers, prompt_tokens, counts)
+            return EventStream(reply, answers, choices, prompt_tokens, counts)
         async with watched(answers, request.receive):
             try:
                 done = await answers.completions()
@@ -204,7 +217,15 @@ class Routes:
             _check_whole(completion)
         usage = replies.usage(prompt_tokens, done)
         counts["completion"] = usage["completion_tokens"]
-        return JSONResponse(reply.whole(done, usage))
+        listed = [
+            reply.choice(index, *choice.whole(completion), completion.finish_reason)
+            for index, (choice, completion) in enumerate(zip(choices, done, strict=True))
+        ]
+        return JSONResponse(reply.whole(listed, usage))
+
+
+def _if_text(prompt: str | list[int]) -> str | None:
+    return prompt if isinstance(prompt, str) else None
 
 
 def _check_whole(completion: Completion) -> None:
@@ -225,10 +246,16 @@ class EventStream:
     """The response of a request with `stream`: server-sent events until [DONE]."""
 
     def __init__(
-        self, reply: Reply, answers: Answers, prompt_tokens: int, counts: dict[str, int]
+        self,
+        reply: Reply,
+        answers: Answers,
+        choices: Sequence[Choice],
+        prompt_tokens: int,
+        counts: dict[str, int],
     ) -> None:
         self._reply = reply
         self._answers = answers
+        self._choices = choices
         self._prompt_tokens = prompt_tokens
         self._counts = counts
 
@@ -255,9 +282,11 @@ class EventStream:
         if reply.chat:
             for choice in range(len(self._answers.generations)):
                 yield replies.event(reply.role_chunk(choice))
-        async for choice, text, completion in self._answers:
-            if text:
-                yield replies.event(reply.text_chunk(choice, text))
+        async for choice, delta in self._answers:
+            text, logprobs = self._choices[choice].take(delta)
+            if text or logprobs:
+                yield replies.event(reply.text_chunk(choice, text, logprobs))
+            completion = delta.completion
             if completion is None:
                 continue
             try:

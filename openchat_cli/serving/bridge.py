@@ -20,17 +20,16 @@ class ClientGoneError(Exception):
 class Answers:
     """The answers to one request, as they come.
 
-    Iterate for (choice, text, completion or None). Text that has piled up while the reader was
-    busy comes joined.
+    Iterate for (choice, delta). What has piled up while the reader was busy comes joined.
     """
 
     def __init__(self) -> None:
-        self._ready: dict[int, tuple[list[str], Completion | None]] = {}
+        self._ready: dict[int, list[Delta]] = {}
         self._changed = asyncio.Event()
         self._gone = False
         self.generations: list[Generation] = []
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, str, Completion | None]]:
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         open_choices = len(self.generations)
         while open_choices:
             await self._changed.wait()
@@ -38,20 +37,21 @@ class Answers:
             if self._gone:
                 raise ClientGoneError
             ready, self._ready = self._ready, {}
-            for choice, (texts, completion) in ready.items():
-                open_choices -= completion is not None
-                yield choice, "".join(texts), completion
+            for choice, deltas in ready.items():
+                open_choices -= deltas[-1].completion is not None
+                yield choice, _joined(deltas)
 
     async def completions(self) -> list[Completion]:
         """All answers, whole."""
-        found = {choice: whole async for choice, _, whole in self if whole is not None}
+        found: dict[int, Completion] = {}
+        async for choice, delta in self:
+            if delta.completion is not None:
+                found[choice] = delta.completion
         return [found[choice] for choice in range(len(found))]
 
     def add(self, choice: int, delta: Delta) -> None:
         """Take a delta (on the loop's thread)."""
-        texts, _ = self._ready.get(choice, ([], None))
-        texts.append(delta.text)
-        self._ready[choice] = (texts, delta.completion)
+        self._ready.setdefault(choice, []).append(delta)
         self._changed.set()
 
     def client_gone(self) -> None:
@@ -66,6 +66,17 @@ class Answers:
             generation.cancel()
 
 
+def _joined(deltas: Sequence[Delta]) -> Delta:
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        text="".join(delta.text for delta in deltas),
+        completion=deltas[-1].completion,
+        logprobs=tuple(item for delta in deltas for item in delta.logprobs),
+        prompt_logprobs=next((d.prompt_logprobs for d in deltas if d.prompt_logprobs), None),
+    )
+
+
 class Bridge:
     """Submits to the engine from the event loop and brings its deltas back."""
 
@@ -74,7 +85,13 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._readers: dict[Generation, tuple[Answers, int]] = {}
 
-    def submit(self, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> Answers:
+    def submit(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: Sequence[SamplingParams],
+        *,
+        continues: bool = False,
+    ) -> Answers:
         """Ask for all the answers of one request; raises as Engine.submit, and then asks for none.
 
         Runs on the loop's thread, so nothing is delivered before all of them are known.
@@ -82,7 +99,9 @@ class Bridge:
         answers = Answers()
         try:
             for choice, (prompt, wanted) in enumerate(zip(prompts, params, strict=True)):
-                generation = self.engine.submit(prompt, wanted, deliver=self._deliver)
+                generation = self.engine.submit(
+                    prompt, wanted, deliver=self._deliver, continues=continues
+                )
                 self._readers[generation] = (answers, choice)
                 answers.generations.append(generation)
         except BaseException:

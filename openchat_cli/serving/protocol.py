@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openchat_cli.core.records import Message
-from openchat_cli.engine.settings import SamplingParams
+from openchat_cli.engine.settings import MAX_LOGPROBS, SamplingParams
 from openchat_cli.serving import fields
 from openchat_cli.serving.errors import ApiError, invalid
 from openchat_cli.serving.fields import Body, Json
@@ -29,6 +29,7 @@ class Options:
     n: int
     stream: bool
     include_usage: bool
+    echo: bool = False  # the prompt before the answer
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,19 @@ def parse_chat(body: Body, defaults: SamplingParams, max_choices: int) -> ChatRe
     _refuse(body, _NOT_IN_CHAT)
     entries = fields.array(fields.required(body, "messages"), "messages")
     messages = [_message(entry, f"messages[{index}]") for index, entry in enumerate(entries)]
-    return ChatRequest(messages, _options(body, defaults, max_choices))
+    options = _options(body, defaults, max_choices, {"logprobs": _chat_logprobs(body)})
+    return ChatRequest(messages, options)
 
 
 def parse_completion(body: Body, defaults: SamplingParams, max_choices: int) -> CompletionRequest:
     """A completion request; `defaults` fill what it leaves open. Raises ApiError."""
     _refuse(body, _NOT_IN_COMPLETIONS)
-    options = _options(body, defaults, max_choices)
+    echo = fields.boolean(body, "echo")
+    options = _options(body, defaults, max_choices, _plain_logprobs(body, echo))
     best_of = fields.integer(body, "best_of", 1)
     if best_of is not None and best_of != options.n:
         raise _unsupported("best_of")
+    options = dataclasses.replace(options, echo=echo)
     return CompletionRequest(_prompts(fields.required(body, "prompt")), options)
 
 
@@ -128,7 +132,9 @@ def _is_token(value: Json) -> bool:
 # --- options ---
 
 
-def _options(body: Body, defaults: SamplingParams, max_choices: int) -> Options:
+def _options(
+    body: Body, defaults: SamplingParams, max_choices: int, logprobs: dict[str, int | None]
+) -> Options:
     stream = fields.boolean(body, "stream")
     include_usage = False
     if body.get("stream_options") is not None:
@@ -138,24 +144,29 @@ def _options(body: Body, defaults: SamplingParams, max_choices: int) -> Options:
         wanted = fields.mapping(body["stream_options"], "stream_options")
         include_usage = fields.boolean(wanted, "include_usage")
     return Options(
-        params=_params(body, defaults),
+        params=_params(body, defaults, logprobs),
         n=fields.integer(body, "n", 1, max_choices) or 1,
         stream=stream,
         include_usage=include_usage,
     )
 
 
-def _params(body: Body, defaults: SamplingParams) -> SamplingParams:
+def _params(
+    body: Body, defaults: SamplingParams, logprobs: dict[str, int | None]
+) -> SamplingParams:
     given = {
+        **logprobs,
         "temperature": fields.number(body, "temperature", 0, 2),
         "top_p": fields.number(body, "top_p", 0, 1),
         "top_k": _top_k(body),
         "min_p": fields.number(body, "min_p", 0, 1),
-        "max_tokens": _max_tokens(body),
+        "max_tokens": _max_tokens(body, least=0 if "prompt_logprobs" in logprobs else 1),
         "seed": fields.integer(body, "seed", -math.inf),
         "presence_penalty": fields.number(body, "presence_penalty", -2, 2),
         "frequency_penalty": fields.number(body, "frequency_penalty", -2, 2),
+        "repetition_penalty": fields.number(body, "repetition_penalty", 0.01, 100),
         "stop": _stop(body.get("stop")),
+        "stop_token_ids": _stop_token_ids(body.get("stop_token_ids")),
         "logit_bias": _logit_bias(body.get("logit_bias")),
     }
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -167,8 +178,29 @@ def _top_k(body: Body) -> int | None:
     return 0 if value == -1 else value  # -1 is off in some clients
 
 
-def _max_tokens(body: Body) -> int | None:
-    old = fields.integer(body, "max_tokens", 1)
+def _chat_logprobs(body: Body) -> int | None:
+    """How many of the best tokens to list beside the chosen; None where nothing is asked for."""
+    count = fields.integer(body, "top_logprobs", 0, MAX_LOGPROBS)
+    if fields.boolean(body, "logprobs"):
+        return count or 0
+    if count:
+        message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."
+        raise invalid(message, "top_logprobs", "invalid_value")
+    return None
+
+
+def _plain_logprobs(body: Body, echo: bool) -> dict[str, int | None]:
+    """The same for /v1/completions, where the echoed prompt's are given too."""
+    off = body.get("logprobs") is False  # some clients mean "none"
+    count = None if off else fields.integer(body, "logprobs", 0, MAX_LOGPROBS)
+    found = {"logprobs": count}
+    if echo and (count is not None or body.get("max_tokens") == 0):
+        found["prompt_logprobs"] = count or 0
+    return found
+
+
+def _max_tokens(body: Body, least: int) -> int | None:
+    old = fields.integer(body, "max_tokens", least)
     new = fields.integer(body, "max_completion_tokens", 1)
     if old is not None and new is not None and old != new:
         message = "'max_tokens' and 'max_completion_tokens' say different things: set one of them."
@@ -190,6 +222,14 @@ def _stop(value: Json) -> tuple[str, ...] | None:
     return tuple(items)
 
 
+def _stop_token_ids(value: Json) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(_is_token(item) for item in value):
+        raise fields.wrong_type("stop_token_ids", "an array of token ids", value)
+    return tuple(value)
+
+
 def _logit_bias(value: Json) -> dict[int, float] | None:
     if value is None:
         return None
@@ -209,10 +249,6 @@ def _logit_bias(value: Json) -> dict[int, float] | None:
 
 def _never(_: Json) -> bool:
     return True
-
-
-def _is_on(value: Json) -> bool:
-    return bool(value)
 
 
 def _not_text(value: Json) -> bool:
@@ -240,14 +276,9 @@ _NOT_IN_CHAT: dict[str, Callable[[Json], bool]] = {
     "web_search_options": _never,
     "reasoning_effort": _never,
     "verbosity": _never,
-    "logprobs": _is_on,
-    "top_logprobs": _is_on,
 }
 _NOT_IN_COMPLETIONS: dict[str, Callable[[Json], bool]] = {
     "suffix": _never,
-    "echo": _is_on,
-    # 0 asks for the chosen token's own, so it is not off here.
-    "logprobs": lambda value: value is not False,
 }
 
 

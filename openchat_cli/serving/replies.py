@@ -30,32 +30,28 @@ class Reply:
         prefix = "chatcmpl-" if chat else "cmpl-"
         return cls(model, chat, prefix + uuid.uuid4().hex, include_usage)
 
-    def whole(self, choices: Sequence[Completion], usage: Body) -> Body:
+    def whole(self, choices: Sequence[Body], usage: Body) -> Body:
         """The body of a request without `stream`."""
         kind = "chat.completion" if self.chat else "text_completion"
-        listed = [self._choice(index, choice) for index, choice in enumerate(choices)]
-        return {**self._head(kind), "choices": listed, "usage": usage}
+        return {**self._head(kind), "choices": choices, "usage": usage}
 
-    def _choice(self, index: int, completion: Completion) -> Body:
+    def choice(self, index: int, text: str, logprobs: Body | None, reason: str) -> Body:
+        """One whole answer of it."""
         if self.chat:
-            message = {"role": "assistant", "content": completion.text, "refusal": None}
+            message = {"role": "assistant", "content": text, "refusal": None}
             said: Body = {"message": message}
         else:
-            said = {"text": completion.text}
-        return {
-            "index": index,
-            **said,
-            "logprobs": None,
-            "finish_reason": completion.finish_reason,
-        }
+            said = {"text": text}
+        return {"index": index, **said, "logprobs": logprobs, "finish_reason": reason}
 
     def role_chunk(self, index: int) -> Body:
         """The first chunk of a chat choice."""
         return self._chunk(index, {"delta": {"role": "assistant", "content": ""}})
 
-    def text_chunk(self, index: int, text: str) -> Body:
+    def text_chunk(self, index: int, text: str, logprobs: Body | None) -> Body:
         """Some more text."""
-        return self._chunk(index, {"delta": {"content": text}} if self.chat else {"text": text})
+        said: Body = {"delta": {"content": text}} if self.chat else {"text": text}
+        return self._chunk(index, {**said, "logprobs": logprobs})
 
     def finish_chunk(self, index: int, reason: str) -> Body:
         """The last chunk of a choice."""
@@ -66,7 +62,7 @@ class Reply:
         return {**self._head(self._chunk_kind()), "choices": [], "usage": usage}
 
     def _chunk(self, index: int, said: Body, reason: str | None = None) -> Body:
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason}
+        choice = {"index": index, "logprobs": None, **said, "finish_reason": reason}
         chunk = {**self._head(self._chunk_kind()), "choices": [choice]}
         return {**chunk, "usage": None} if self.include_usage else chunk
 

@@ -1,9 +1,10 @@
 """Generation on CPU: tokens per CPU-second, batched against one request at a time.
 
     python tests/benchmarks/serve.py [--clients 1 8 32] [--tokens 64] [--repeat 3]
+                                     [--weights fp32 bf16 int8]
 
-A LLaMA of 58 million random weights in fp32, prompts of 16 to 96 tokens, greedy answers of equal
-length. "one at a time" is transformers' `generate` for each request in turn. Engine and reference
+A LLaMA of 58 million random weights, prompts of 16 to 96 tokens, greedy answers of equal length.
+"one at a time" is transformers' `generate` in fp32 for each request in turn. Engines and reference
 run by turns, and medians are compared; ratios hold from machine to machine better than rates do.
 The first token's wait is that of the median request when all ask at once.
 """
@@ -11,6 +12,7 @@ The first token's wait is that of the median request when all ask at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -29,6 +31,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from openchat_cli.core import registry
+from openchat_cli.engine import quantized
 from openchat_cli.engine.engine import Delta, Engine, Generation
 from openchat_cli.engine.runner import Runner
 
@@ -107,14 +110,30 @@ def batched(engine: Engine, asked: list[list[int]], tokens: int) -> float:
     return statistics.median(firsts.values())
 
 
+class FirstToken:
+    """Notes when `generate` gives its first token; it hands over the prompt before."""
+
+    def __init__(self) -> None:
+        self.calls: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.calls.append(time.perf_counter())
+
+    def end(self) -> None:
+        return None
+
+    @property
+    def at(self) -> float:
+        return self.calls[1]
+
+
 def one_at_a_time(model: Any, asked: list[list[int]], tokens: int) -> float:
     """Each in turn through `generate`; gives the median wait for a first token."""
     began = time.perf_counter()
     firsts = []
     for prompt in asked:
         ids = torch.tensor([prompt])
-        # The first token comes after the prompt is read: one forward pass into the wait.
-        start = time.perf_counter()
+        first = FirstToken()
         model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -122,8 +141,9 @@ def one_at_a_time(model: Any, asked: list[list[int]], tokens: int) -> float:
             min_new_tokens=tokens,
             max_new_tokens=tokens,
             pad_token_id=0,
+            streamer=first,
         )
-        firsts.append(start - began + (time.perf_counter() - start) / tokens)
+        firsts.append(first.at - began)
     return statistics.median(firsts)
 
 
@@ -132,21 +152,44 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--weights", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"])
     told = parser.parse_args()
     model = build_model()
-    runner = Runner(model, slots=max(told.clients), context=CONTEXT, vocab_size=VOCABULARY)
-    with Engine(runner, Letters(), registry.get("openchat")) as engine, torch.inference_mode():
-        batched(engine, prompts(2), 4)  # warm
+    with contextlib.ExitStack() as stack, torch.inference_mode():
+        engines = {
+            weights: stack.enter_context(build_engine(weights, max(told.clients)))
+            for weights in told.weights
+        }
+        for engine in engines.values():  # warm
+            batched(engine, prompts(2), 4)
         one_at_a_time(model, prompts(1), 4)
         for count in told.clients:
-            asked = prompts(count)
-            ours, theirs = [], []
-            for _ in range(told.repeat):
-                ours.append(measured(lambda asked=asked: batched(engine, asked, told.tokens)))
-                theirs.append(
-                    measured(lambda asked=asked: one_at_a_time(model, asked, told.tokens))
-                )
-            print(json.dumps(compared(count, count * told.tokens, ours, theirs)), flush=True)
+            compare(model, engines, count, told.tokens, told.repeat)
+
+
+def build_engine(weights: str, slots: int) -> Engine:
+    model = build_model()
+    if weights == "bf16":
+        model = model.bfloat16()
+    elif weights == "int8":
+        quantized.quantize(model, "int8", torch.device("cpu"))
+    runner = Runner(model, slots=slots, context=CONTEXT, vocab_size=VOCABULARY)
+    return Engine(runner, Letters(), registry.get("openchat"))
+
+
+def compare(model: Any, engines: dict[str, Engine], count: int, tokens: int, repeat: int) -> None:
+    asked = prompts(count)
+    theirs: list[Run] = []
+    ours: dict[str, list[Run]] = {weights: [] for weights in engines}
+    for turn in range(repeat):
+        for weights, engine in engines.items():
+            # Other prompts in every turn, or the engine would remember them.
+            fresh = [[1 + turn, *prompt[1:]] for prompt in asked]
+            ours[weights].append(measured(lambda e=engine, p=fresh: batched(e, p, tokens)))
+        theirs.append(measured(lambda: one_at_a_time(model, asked, tokens)))
+    for weights, runs in ours.items():
+        line = compared(count, count * tokens, runs, theirs)
+        print(json.dumps({"weights": weights, **line}), flush=True)
 
 
 def compared(count: int, tokens: int, ours: list[Run], theirs: list[Run]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_the_three_types_are_the_original_ones() -> None:
-    kinds = registry.built_in()
+    kinds = {name: kind for name, kind in registry.built_in().items() if name != "openchat_3.5"}
     assert list(kinds) == ["openchat", "openchat_8192", "opencoder"]
     assert [kind.context for kind in kinds.values()] == [2048, 8192, 8192]
     assert [kind.bos for kind in kinds.values()] == ["<s>", "<s>", None]
@@ -39,6 +39,12 @@ def test_the_three_types_are_the_original_ones() -> None:
     assert {kind.eot for kind in kinds.values()} == {"<|end_of_turn|>"}
     for kind in kinds.values():
         assert dataclasses.asdict(kind.recipe) == RECIPE
+
+
+def test_openchat_3_5_is_a_mistral_with_a_turn_format_of_its_own() -> None:
+    kind = registry.get("openchat_v3.2_mistral")
+    assert (kind.name, kind.architecture, kind.context) == ("openchat_3.5", "mistral", 8192)
+    assert (kind.bos, kind.eot) == ("<s>", "<|end_of_turn|>")
 
 
 def test_an_alias_finds_its_type_and_a_typo_gets_a_suggestion() -> None:

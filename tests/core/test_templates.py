@@ -43,6 +43,12 @@ def test_starcoder_has_no_bos_and_no_space_after_the_role() -> None:
     assert shown(rendered.ids) == "User:Hi[EOT]Assistant:Hello![EOT]"
 
 
+def test_openchat_3_5_puts_a_system_text_before_all_and_names_the_data() -> None:
+    kind = registry.get("openchat_3.5")
+    prompt = templates.prompt(kind, Characters(BOS), [Message("system", "Be brief."), *TURN[:1]])
+    assert shown(prompt) == ("[BOS]Be brief.[EOT]GPT4 Correct User:Hi[EOT]GPT4 Correct Assistant:")
+
+
 def test_only_the_assistant_text_and_its_end_are_learned() -> None:
     messages = [*TURN, Message("user", "Bye"), Message("assistant", "")]
     rendered = templates.render(LLAMA, Characters(BOS), messages)
@@ -99,5 +105,6 @@ def test_the_hash_is_of_the_format_alone() -> None:
         "openchat": "7bf2a6156447b263",
         "openchat_8192": "7bf2a6156447b263",
         "opencoder": "24f595cc5be20554",
+        "openchat_3.5": "d0fee2995fffd8b6",
     }
     assert templates.template_hash(STARCODER) != templates.template_hash(LLAMA)

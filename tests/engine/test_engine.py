@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.engine.engine import Engine
@@ -19,6 +20,7 @@ from openchat_cli.engine.generation import (
     Generation,
     QueueFullError,
 )
+from openchat_cli.engine.runner import Runner
 from openchat_cli.engine.settings import SamplingParams
 from tests.engine import tiny
 
@@ -35,6 +37,8 @@ def prompts(count: int, *, longest: int = 60, seed: int = 1) -> list[list[int]]:
 
 MODELS = {
     "llama": tiny.llama,
+    "mistral": tiny.mistral,
+    "mistral-window": lambda: tiny.mistral(window=16),
     "bigcode": tiny.bigcode,
     "bigcode-multi-head": lambda: tiny.bigcode(multi_query=False),
 }
@@ -66,6 +70,17 @@ def test_answers_of_many_lengths_leave_no_trace_in_each_other() -> None:
         assert completion.prompt_tokens == len(prompt)
         assert completion.completion_tokens == len(expected)
         assert completion.finish_reason == ("stop" if expected[-1] == tiny.EOT else "length")
+
+
+def test_a_long_answer_beside_short_ones_is_attended_apart() -> None:
+    model = tiny.mistral(seed=2, window=90)
+    asked = [[tiny.BOS, *range(1, 200)], *prompts(5, longest=4)]
+    wanted = [tiny.reference(model, prompt, 24) for prompt in asked]
+    runner = Runner(model, slots=6, context=256, vocab_size=tiny.VOCAB)
+    runner.apart = 1  # as if a position were large
+    with Engine(runner, tiny.ByteTokenizer(), tiny.KIND) as engine:
+        apart = engine.complete(asked, [GREEDY] * len(asked))
+    assert [list(completion.token_ids) for completion in apart] == wanted
 
 
 def test_a_seed_repeats_alone_and_in_company() -> None:
@@ -287,3 +302,106 @@ def test_a_deliverer_that_is_gone_frees_its_slots() -> None:
         engine.submit([tiny.BOS], LONG, deliver=gone)
         until(lambda: engine.load_now().answering == 0)
         assert engine.submit([tiny.BOS], GREEDY).result().error is None
+
+
+def test_the_next_turn_reads_only_what_is_new() -> None:
+    model = tiny.llama(seed=4)
+    first = prompts(1, longest=60, seed=8)[0]
+    with tiny.engine(model, slots=3) as engine:
+        turn = engine.submit(first, GREEDY).result()
+        second = [*first, *turn.token_ids, *range(40, 60)]
+        again = engine.submit(second, GREEDY).result()
+        other = engine.submit([tiny.BOS, *range(100, 130)], GREEDY).result()
+        third = engine.submit(second, GREEDY).result()
+    # The last token sampled was never read.
+    assert again.cached_tokens == len(first) + len(turn.token_ids) - 1
+    assert (turn.cached_tokens, other.cached_tokens) == (0, 0)
+    assert third.cached_tokens == len(second) - 1
+    assert list(again.token_ids) == tiny.reference(model, second, 24) == list(third.token_ids)
+
+
+def test_several_answers_to_one_prompt_read_it_once() -> None:
+    model = tiny.llama(seed=4)
+    prompt = [tiny.BOS, *range(50)]
+    with tiny.engine(model, slots=4) as engine:
+        results = engine.complete([prompt] * 7, [GREEDY] * 7)
+    assert [result.cached_tokens for result in results] == [0] + [len(prompt) - 1] * 6
+    assert {result.token_ids for result in results} == {results[0].token_ids}
+    assert list(results[0].token_ids) == tiny.reference(model, prompt, 24)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shared_beginnings_never_change_an_answer(name: str) -> None:
+    model = MODELS[name]()
+    rng = random.Random(3)
+    stems = prompts(4, longest=50, seed=9)
+    asked = [[*rng.choice(stems), *rng.sample(range(256), rng.randint(0, 30))] for _ in range(40)]
+    wanted = [tiny.reference(model, prompt, 8) for prompt in asked]
+    params = [SamplingParams(temperature=0, max_tokens=8)] * len(asked)
+    with tiny.engine(model, slots=5, prefill_tokens=30) as engine:
+        for _ in range(2):
+            results = engine.complete(asked, params)
+            assert [list(result.token_ids) for result in results] == wanted
+    assert sum(result.cached_tokens for result in results) > 200
+
+
+def test_spoilt_numbers_are_not_kept() -> None:
+    model = tiny.llama(seed=5)
+    wanted = tiny.reference(model, [tiny.BOS, 5], 24)
+    embeddings = model.get_input_embeddings().weight.data
+    healthy = embeddings[9].clone()
+    embeddings[9] = float("nan")
+    with tiny.engine(model, slots=1) as engine:
+        assert engine.submit([tiny.BOS, *[9] * 40], GREEDY).result().error is not None
+        embeddings[9] = healthy
+        result = engine.submit([tiny.BOS, 5], GREEDY).result()
+    assert list(result.token_ids) == wanted
+
+
+@pytest.mark.parametrize("tokens", [0, 6])
+def test_log_probabilities_are_the_models_own(tokens: int) -> None:
+    model = tiny.llama(seed=6)
+    asked = prompts(5, longest=50, seed=4)
+    params = SamplingParams(
+        temperature=1.5, seed=1, max_tokens=tokens, logprobs=2, prompt_logprobs=3
+    )
+    with tiny.engine(model, slots=3, prefill_tokens=16) as engine:
+        results = engine.complete(asked, [params] * len(asked))
+    for prompt, result in zip(asked, results, strict=True):
+        ids = [*prompt, *result.token_ids]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, :, : tiny.VOCAB]
+        wanted = logits.log_softmax(dim=-1)
+        assert result.prompt_logprobs is not None
+        assert result.logprobs is not None
+        assert result.prompt_logprobs[0] is None
+        found = [*result.prompt_logprobs[1:], *result.logprobs]
+        assert len(found) == len(ids) - 1
+        for place, item in enumerate(found):
+            assert item is not None
+            assert item.token == ids[place + 1]
+            assert item.logprob == pytest.approx(float(wanted[place, item.token]), abs=1e-3)
+            best = wanted[place].topk(len(item.top)).values.tolist()
+            assert [value for _, value in item.top] == pytest.approx(best, abs=1e-3)
+        assert result.completion_tokens <= tokens
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral-window", "bigcode"])
+def test_company_changes_no_token_but_a_tie(name: str) -> None:
+    """A request alone and among 31 others, which begin like it or don't, come and go."""
+    model = MODELS[name]()
+    rng = random.Random(11)
+    asked = prompts(32, longest=90, seed=12)
+    asked[7:12] = [[*asked[3], *rng.sample(range(256), n)] for n in range(5)]
+    params = [SamplingParams(temperature=0, max_tokens=rng.randint(8, 48)) for _ in asked]
+    with tiny.engine(model, slots=32, prefill_tokens=300) as engine:
+        together = engine.complete(asked, params)
+    for prompt, wanted, completion in zip(asked, params, together, strict=True):
+        with tiny.engine(model, slots=1) as engine:
+            alone = engine.submit(prompt, wanted).result().token_ids
+        if completion.token_ids != alone:
+            place = next(i for i, t in enumerate(alone) if completion.token_ids[i] != t)
+            with torch.inference_mode():
+                ids = torch.tensor([[*prompt, *alone[:place]]])
+                best = model(input_ids=ids).logits[0, -1, : tiny.VOCAB].topk(2).values
+            assert best[0] - best[1] < 1e-4, "not a tie"

@@ -79,6 +79,16 @@ def test_penalties_and_biases_move_the_logits() -> None:
     assert sample(logits, [biased]) == [2]
 
 
+def test_a_repetition_penalty_counts_the_prompt_and_the_answer() -> None:
+    params = SamplingParams(temperature=0, repetition_penalty=2.0)
+    row = RowSampler(params, [0, 3])
+    logits = torch.tensor([[1.0, 0.7, 0.4, -0.1]])
+    # 0.5 for token 0, -0.2 for token 3; then 0.35 for token 1; then 0.2 for token 2
+    assert [sample(logits, [row])[0] for _ in range(4)] == [1, 0, 0, 0]
+    negative = torch.tensor([[-0.1, -0.15]])
+    assert sample(negative, [RowSampler(params, [0])]) == [1]
+
+
 def test_what_is_no_number_gives_none_for_its_row_only() -> None:
     logits = torch.stack([LOGITS, torch.full((5,), float("nan"))])
     rows = [RowSampler(SamplingParams(temperature=0)), RowSampler(SamplingParams(seed=1))]

@@ -13,6 +13,8 @@ from transformers import (
     GPTBigCodeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
 )
 
@@ -66,6 +68,23 @@ def llama(
         **more,
     )
     return LlamaForCausalLM(config).eval()
+
+
+def mistral(*, seed: int = 0, context: int = 256, window: int | None = None) -> PreTrainedModel:
+    """A Mistral, whose tokens look back at most `window` positions."""
+    torch.manual_seed(seed)
+    config = MistralConfig(
+        vocab_size=264,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        sliding_window=window,
+        initializer_range=0.5,
+    )
+    return MistralForCausalLM(config).eval()
 
 
 def bigcode(*, seed: int = 0, context: int = 256, multi_query: bool = True) -> PreTrainedModel:

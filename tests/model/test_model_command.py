@@ -26,11 +26,21 @@ def test_list_shows_every_type_on_stdout() -> None:
     ended = run("list")
     assert ended.returncode == 0
     lines = ended.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["type", "openchat", "openchat_8192", "opencoder"]
+    assert [line.split()[0] for line in lines] == [
+        "type",
+        "openchat",
+        "openchat_8192",
+        "opencoder",
+        "openchat_3.5",
+    ]
     assert "26 GB" in lines[1]
     assert "208 GB" in lines[1]
     types = json.loads(run("list", "--json").stdout)["counts"]["types"]
-    assert [kind["full_finetune_bytes"] for kind in types] == [208 * 10**9] * 2 + [248 * 10**9]
+    assert [kind["full_finetune_bytes"] for kind in types] == [
+        *[208 * 10**9] * 2,
+        248 * 10**9,
+        115_840_000_000,
+    ]
 
 
 def test_list_takes_types_of_the_users_own(tmp_path: Path) -> None:

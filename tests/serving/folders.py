@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from openchat_cli.core import registry
 from openchat_cli.core.manifest import FILE_NAME, Manifest
@@ -21,7 +21,11 @@ def model_folder(path: Path, *, context: int = 2048, name: str = "openchat") -> 
     kind = registry.get(name)
     size = _write_tokenizer(path / "tokenizer.json", kind.eot)
     torch.manual_seed(1)
-    config = LlamaConfig(
+    mistral = kind.architecture == "mistral"
+    make_config, make_model = (
+        (MistralConfig, MistralForCausalLM) if mistral else (LlamaConfig, LlamaForCausalLM)
+    )
+    config = make_config(
         vocab_size=size,
         hidden_size=64,
         intermediate_size=96,
@@ -33,7 +37,7 @@ def model_folder(path: Path, *, context: int = 2048, name: str = "openchat") -> 
         eos_token_id=size - 1,
         bos_token_id=1,
     )
-    LlamaForCausalLM(config).save_pretrained(path)
+    make_model(config).save_pretrained(path)
     tokenizer = load_tokenizer(path, kind)
     manifest = Manifest(kind, tokenizer.eot_id, tokenizer.hash, context)
     (path / FILE_NAME).write_text(json.dumps(manifest.to_json()))

@@ -1,0 +1,79 @@
+"""Weights of 8 bits: near the exact ones, and the same alone and in company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from openchat_cli.core.errors import MissingExtraError, UsageError
+from openchat_cli.engine import packed, quantized
+from openchat_cli.engine.engine import Engine
+from openchat_cli.engine.settings import EngineSettings, SamplingParams
+from tests.engine import tiny
+from tests.serving.folders import model_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_are_near_and_each_row_is_on_its_own(bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(96, 200, bias=bias)
+    small = quantized.Int8Linear(linear)
+    inputs = torch.randn(3, 7, 96) * torch.linspace(0.1, 30, 7)[:, None]
+    inputs[0, 0] = 0
+    with torch.inference_mode():
+        exact, found = linear(inputs), small(inputs)
+        alone = torch.stack([small(inputs[:, place]) for place in range(7)], dim=1)
+    assert found.shape == exact.shape
+    assert (found - exact).norm() < 0.02 * exact.norm()
+    assert torch.equal(found, alone)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    inputs = torch.ones(2, 96)
+    inputs[1, 5] = float("nan")
+    made = quantized.Int8Linear(nn.Linear(96, 8))(inputs)
+    assert made[0].isfinite().all()
+    assert made[1].isnan().all()
+
+
+def test_a_quantized_model_answers_alike_whatever_the_load() -> None:
+    model = tiny.llama(seed=2)
+    quantized.quantize(model, "int8", CPU)
+    prompts = [[tiny.BOS, *range(n, 2 * n)] for n in range(1, 30)]
+    params = SamplingParams(temperature=0, max_tokens=12)
+    with tiny.engine(model, slots=8) as engine:
+        together = engine.complete(prompts, [params] * len(prompts))
+        for prompt, completion in zip(prompts, together, strict=True):
+            assert engine.submit(prompt, params).result().token_ids == completion.token_ids
+
+
+def test_a_folder_is_quantized_as_it_is_loaded(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    with Engine.load(EngineSettings(model_path=folder, quantize="int8")) as engine:
+        assert engine.submit([1, 5], SamplingParams(max_tokens=3, seed=1)).result().error is None
+
+
+def test_what_can_not_be_done_is_said_before_loading() -> None:
+    with pytest.raises(UsageError, match="needs a GPU"):
+        quantized.check("int4", CPU, "fp32")
+    with pytest.raises(UsageError, match="not bf16"):
+        quantized.check("int8", CPU, "bf16")
+    with pytest.raises(MissingExtraError, match="'quantize' extra"):
+        quantized.check("int4", torch.device("cuda"), "bf16")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_layers_compute_the_same(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 40, bias=False)).to(dtype)
+    inputs = torch.randn(2, 5, 64, dtype=dtype)
+    with torch.inference_mode():
+        expected = model(inputs)
+        packed.pack(model, dtype)
+        found = model(inputs)
+    assert torch.allclose(found, expected, atol=1e-5 if dtype == torch.float32 else 2e-2)
