@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO, Self, cast
 from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 
 STDIO = Path("-")
+_READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 Json = Any  # what json.loads gives: no closed type exists for it
 
 
@@ -32,12 +33,16 @@ class NotRowError(InputError):
 
 def dumps(value: Json) -> str:
     """One line of JSON, text kept readable; lone surrogates are escaped, NaN is refused."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return line(value)[:-1].decode()
+
+
+def line(value: Json) -> bytes:
+    """The same as the bytes of a file, with its end."""
+    text = _READABLE.encode(value)
     try:
-        text.encode()
+        return text.encode() + b"\n"
     except UnicodeEncodeError:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 # --- reading ---

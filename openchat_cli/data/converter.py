@@ -36,7 +36,7 @@ EMPHASIS: dict[str, Emphasis] = {
 
 
 Handler = Callable[["Converter", str], None]
-Handlers = Mapping[str, Handler]
+Handlers = Mapping[str, Handler | None]  # None: the tag means nothing
 
 
 class Converter:
@@ -65,7 +65,9 @@ class Converter:
             if text:
                 inline.text(text)
             if tag is not None:
-                self.handlers[tag](self, tag)
+                handler = self.handlers[tag]
+                if handler is not None:
+                    handler(self, tag)
             elif name is not None and inner is not None:
                 self._whole(name, inner)
         if self.at == last and (text := parts[last]):
@@ -79,14 +81,15 @@ class Converter:
         """An element that holds only text; what is usual goes a short way."""
         if name == "code":
             self.inline.code(decode(text))
-        elif name == "strong" or name == "em":
+        elif name in EMPHASIS:
             self.inline.emphasised(EMPHASIS[name], text)
         elif self.inline.pieces or not (plain := plain_line(text)) or not self._short(name, plain):
-            handlers = self.handlers
-            handlers[f"<{name}>"](self, f"<{name}>")
+            if start := self.handlers[f"<{name}>"]:
+                start(self, f"<{name}>")
             if text:
                 self.inline.text(text)
-            self.handlers[f"</{name}>"](self, f"</{name}>")
+            if end := self.handlers[f"</{name}>"]:
+                end(self, f"</{name}>")
 
     def _short(self, name: str, line: str) -> bool:
         """Write a block of one plain line; False where the long way must be gone."""
@@ -124,9 +127,6 @@ class Converter:
         )
 
     # --- blocks ---
-
-    def ignore(self, tag: str) -> None:
-        """A tag that means nothing here."""
 
     def boundary(self, tag: str) -> None:
         """A tag that ends the running paragraph."""

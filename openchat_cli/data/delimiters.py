@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openchat_cli.data.marks import Range, closes, is_punctuation, opens
+from openchat_cli.data.marks import Range, flanking, flanking_underscore
 
 Pairs = set[tuple[int, int, int]]  # (place of the opener, place of the closer, how many)
 
@@ -37,6 +37,11 @@ def fewest(
     if len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
         return places
     wanted = [_pairs(text, ranges, places) for ranges in groups]
+    kept = places.difference(tried)
+    if all(
+        _pairs(text, ranges, kept) == pairs for ranges, pairs in zip(groups, wanted, strict=True)
+    ):
+        return kept
     kept = set(places)
     for place in sorted(tried, reverse=True):
         kept.discard(place)
@@ -103,7 +108,5 @@ def _runs(text: str, ranges: Sequence[Range], escaped: set[int]) -> list[_Run]:
 def _run(text: str, start: int, end: int) -> _Run:
     char = text[start]
     before, after = text[start - 1 : start], text[end : end + 1]
-    left, right = opens(before, after), closes(before, after)
-    if char == "_" and left and right:
-        left, right = is_punctuation(before), is_punctuation(after)
+    left, right = (flanking_underscore if char == "_" else flanking)(before, after)
     return _Run(char, start, end, end - start, left, right)

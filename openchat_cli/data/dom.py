@@ -16,7 +16,7 @@ TAG = re.compile(_TAG)
 # An element that holds nothing but text (its name, its text), such a link, a whole `<pre>`, or any
 # tag. Every `<pre>` has its end (see `pieces`), so that none of them is searched for in vain.
 _PIECE = re.compile(
-    r"<(p|li|strong|em|code|td|th|h[1-6])>([^<]*+)</\1>"
+    r"<(p|li|strong|em|del|s|code|td|th|h[1-6])>([^<]*+)</\1>"
     rf"|(<a {_REST}[^<]*+</a>|<pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>|{_TAG})"
 )
 STRIDE = 4  # of what `pieces` gives: a text, then name, text, tag of what follows it

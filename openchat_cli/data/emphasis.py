@@ -44,7 +44,8 @@ def settle(pieces: list[str], closed: Sequence[Mark]) -> None:
 def _is_seen(pieces: list[str], mark: Mark) -> bool:
     before = _before(pieces, mark)
     first, last = _char(pieces, mark.start, 1), _char(pieces, mark.end, -1)
-    return marks.opens(before, first) and marks.closes(last, _char(pieces, mark.end, 1))
+    after = _char(pieces, mark.end, 1)
+    return marks.flanking(before, first)[0] and marks.flanking(last, after)[1]
 
 
 def _before(pieces: list[str], mark: Mark) -> str:

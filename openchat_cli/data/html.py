@@ -88,7 +88,7 @@ def _cell_table() -> dict[str, Handler]:
     )
 
 
-class _Handlers(dict[str, Handler]):
+class _Handlers(dict[str, Handler | None]):
     """Handlers by whole tag, worked out from the tag's name when it is met first."""
 
     _MOST = 10_000
@@ -97,9 +97,9 @@ class _Handlers(dict[str, Handler]):
         super().__init__()
         self._by_name = by_name
 
-    def __missing__(self, tag: str) -> Handler:
+    def __missing__(self, tag: str) -> Handler | None:
         name = name_of(tag)
-        handler = self._by_name.get(f"/{name}" if tag[1] == "/" else name, Converter.ignore)
+        handler = self._by_name.get(f"/{name}" if tag[1] == "/" else name)
         if "class" in tag or "hidden" in tag or "display:" in tag:
             handler = _by_class(name, tag, handler)
         if len(self) < self._MOST and len(tag) < 200:
@@ -115,7 +115,7 @@ _VALUES = re.compile(r"\"[^\"]*\"|'[^']*'")
 _VOID = {"br", "hr", "img", "input"}
 
 
-def _by_class(name: str, tag: str, usual: Handler) -> Handler:
+def _by_class(name: str, tag: str, usual: Handler | None) -> Handler | None:
     if tag[1] == "/" or name == "pre" or name in _VOID:
         return usual
     classes = attribute(tag, "class").split()

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from itertools import accumulate
 
 from openchat_cli.data import delimiters, emphasis, marks
-from openchat_cli.data.dom import SPACE, decode
+from openchat_cli.data.dom import SPACE, attribute, decode
 from openchat_cli.data.emphasis import DELIMITERS, Emphasis, Mark
 
 HARD_BREAK = "  \n"
@@ -26,6 +26,11 @@ _RISKY = re.compile(
     r"[`~$]|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
     r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
 )
+# What is risky by its neighbours alone can be settled at once; this can't.
+_CONTEXT = re.compile(r"[`*_~$\]]|[!\\]\Z|<[^>]*+\Z|&[#\w]*+\Z")
+_LOCAL = re.compile(r"[\\&<]")
+_AUTOLINK = re.compile(r"[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+")
+_NOT_IN_LINK = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 _LINK = re.compile(r"<a [^<>]*?href=\"([^\"]*)\"[^<>]*>([^<]*)</a>")
 _SPACES = (" ", "\n")
 _LONGEST_CODE = 1000  # that is joined with one that touches it
@@ -45,6 +50,15 @@ def one_paragraph(tex: str) -> str:
     lines = [line.strip(SPACE) for line in tex.splitlines() if line.strip(SPACE)]
     joined = "\n".join(lines)
     return joined if marks.is_plain_start(f".{joined}") else " ".join(lines)
+
+
+def _settled(text: str, *, at_start: bool) -> str:
+    """Text whose risks hang on nothing but itself, with its backslashes."""
+    probe = text if at_start else f".{text}"
+    shift = len(probe) - len(text)
+    places = {match.start() for match in _LOCAL.finditer(probe)}
+    misread = {at - shift for at in places if marks.is_misread(probe, at)}
+    return marks.with_backslashes(text, misread)
 
 
 # The last emphasis that was written as one piece: its place, kind and text.
@@ -90,7 +104,10 @@ class Inline:
         if not text:
             return
         if _RISKY.search(text):
-            self._literal.append(len(pieces))
+            if _CONTEXT.search(text):
+                self._literal.append(len(pieces))
+            else:
+                text = _settled(text, at_start=not pieces or pieces[-1][-1:] == "\n")
         pieces.append(text)
 
     def markup(self, text: str) -> None:
@@ -148,11 +165,11 @@ class Inline:
     # --- emphasis and links ---
 
     def emphasised(self, kind: Emphasis, source: str) -> None:
-        """A whole `<strong>` or `<em>` that holds only text."""
-        pieces = self.pieces
+        """A whole `<strong>` or its like that holds only text."""
+        pieces, stars = self.pieces, DELIMITERS[kind]
         before = pieces[-1][-1:] if pieces else ""
         if (
-            before == "*"
+            before == stars[0]
             or not (source[:1].isalnum() and source[-1].isalnum())
             or self._depth.get(kind)
             or _NOTABLE.search(source)
@@ -163,10 +180,9 @@ class Inline:
             self.close_emphasis(kind)
             return
         # Between a letter and anything at all its delimiters are what they should be.
-        stars = DELIMITERS[kind]
         self._whole = (len(pieces), kind, source)
         self._wholes.add(len(pieces))
-        self._used.add("*")
+        self._used.add(stars[0])
         pieces.append(f"{stars}{source}{stars}")
 
     def _take_apart(self) -> None:
@@ -219,15 +235,18 @@ class Inline:
     def whole_link(self, element: str) -> bool:
         """A whole `<a>` that holds only plain text; False where the long way must be gone."""
         match = _LINK.fullmatch(element)
-        if match is None or " title" in element or self._depth.get("link"):
+        if match is None or self._depth.get("link"):
             return False
-        target, text = decode(match[1]), match[2]
-        is_plain = text.strip(" ") == text != "" and "[" not in text
-        if not (is_plain and target) or _NOTABLE.search(text) or text in target:
+        target, text = decode(match[1]), decode(match[2])
+        title = attribute(element[: match.start(2)], "title") if " title" in element else ""
+        if not title and _is_autolink(target, text):
+            self.pieces.append(f"<{text}>")
+            return True
+        if not target or not text or text != text.strip(" ") or _NOT_IN_LINK.search(text):
             return False
         if self.pieces and self.pieces[-1].endswith("!"):
             return False
-        self.markup(f"[{text}]({marks.link_target(target, '')})")
+        self.markup(f"[{text}]({marks.link_target(target, title)})")
         return True
 
     def close_link(self) -> None:
@@ -261,7 +280,8 @@ class Inline:
         while not (rest := pieces[last].rstrip(SPACE)):
             trail, pieces[last], last = pieces[last] + trail, "", last - 1
         trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
-        if mark.kind == "link" and first == last and self._is_autolink(mark, rest):
+        alone = mark.kind == "link" and first == last and not mark.title
+        if alone and _is_autolink(mark.target, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"
             if self._literal and self._literal[-1] == first:
                 self._literal.pop()
@@ -272,13 +292,6 @@ class Inline:
         pieces.append(self._closing(mark))
         self._closed.append(mark)
         self.markup(trail)
-
-    def _is_autolink(self, mark: Mark, text: str) -> bool:
-        if mark.title or text not in (mark.target, mark.target.removeprefix("mailto:")):
-            return False
-        return (
-            re.fullmatch(r"(?:[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+)", text) is not None
-        )
 
     def _closing(self, mark: Mark) -> str:
         if mark.kind != "link":
@@ -314,10 +327,8 @@ class Inline:
         pieces = self.pieces
         self.pieces = []
         if not (self._literal or self._open or self._closed):
-            if self._used:
-                self._whole = _NO_WHOLE
-                self._used.clear()
-                self._wholes.clear()
+            if self._used or self._opaque or self._has_maths:
+                self._forget()
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
             return text.strip(SPACE), frozenset()
         self.pieces = pieces
@@ -367,6 +378,11 @@ class Inline:
             self._used.add("$")
         inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
         return marks.escapes(text, ranges, self._used, inside_links)
+
+
+def _is_autolink(target: str, text: str) -> bool:
+    """Whether `<text>` reads as this link."""
+    return (text == target or f"mailto:{text}" == target) and _AUTOLINK.fullmatch(text) is not None
 
 
 def _pairs(texts: Sequence[str]) -> bool:

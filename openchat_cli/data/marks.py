@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence, Set
+from functools import lru_cache
 from html.entities import html5
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
@@ -59,16 +60,27 @@ def is_punctuation(char: str) -> bool:
     return unicodedata.category(char)[0] in "PS"
 
 
-def opens(before: str, first: str) -> bool:
-    """Whether a delimiter between these characters can open emphasis (left-flanking)."""
-    if is_space(first):
-        return False
-    return not is_punctuation(first) or is_space(before) or is_punctuation(before)
+@lru_cache(maxsize=8192)
+def flanking(before: str, after: str) -> tuple[bool, bool]:
+    """Whether a run of delimiters between these characters can open, and can close, emphasis.
+
+    CommonMark's left- and right-flanking; "" is the edge of the block.
+    """
+    space_before, space_after = is_space(before), is_space(after)
+    dull_before = not space_before and is_punctuation(before)
+    dull_after = not space_after and is_punctuation(after)
+    left = not space_after and (not dull_after or space_before or dull_before)
+    right = not space_before and (not dull_before or space_after or dull_after)
+    return left, right
 
 
-def closes(last: str, after: str) -> bool:
-    """Whether a delimiter between these characters can close emphasis (right-flanking)."""
-    return opens(after, last)
+@lru_cache(maxsize=8192)
+def flanking_underscore(before: str, after: str) -> tuple[bool, bool]:
+    """The same for `_`, which means nothing inside a word unless punctuation is beside it."""
+    left, right = flanking(before, after)
+    if left and right:
+        return is_punctuation(before), is_punctuation(after)
+    return left, right
 
 
 def fence_for(code: str) -> str:
@@ -140,7 +152,7 @@ def escapes(
             elif char == "$":
                 if "$" in used:
                     found.add(match.start())
-            elif _is_misread(text, match.start(), char):
+            elif is_misread(text, match.start()):
                 found.add(match.start())
     for char, matches in runs.items():
         if char == "`":
@@ -152,7 +164,9 @@ def escapes(
     return found
 
 
-def _is_misread(text: str, at: int, char: str) -> bool:
+def is_misread(text: str, at: int) -> bool:
+    """Whether the back-slash, `&`, `<` or `](` at that place means something there."""
+    char = text[at]
     if char == "\\":
         follower = text[at + 1 : at + 2]
         return follower in _PUNCTUATION or follower == "\n"
@@ -197,10 +211,8 @@ def _delimiters(text: str, runs: list[re.Match[str]], *, mixed: bool) -> set[int
     closer_follows = False
     for run in reversed(runs):
         before, after = text[run.start() - 1 : run.start()], text[run.end() : run.end() + 1]
-        left, right = opens(before, after), closes(before, after)
-        if run[0][0] == "_" and left and right:
-            # Inside a word an underscore means nothing, unless punctuation is beside it.
-            left, right = is_punctuation(before), is_punctuation(after)
+        can = flanking_underscore if run[0][0] == "_" else flanking
+        left, right = can(before, after)
         if (left and closer_follows) or (mixed and (left or right)):
             found.update(range(run.start(), run.end()))
         closer_follows = closer_follows or right

@@ -129,11 +129,12 @@ def _blocked_word(
     messages: Sequence[tuple[str, Turn, Message]], blocked: Sequence[str], *, keep_blocked: bool
 ) -> str | None:
     """The first blocked word of the first message that says one; RejectError unless it is kept."""
+    parts = [word.split() for word in blocked]
     for place, turn, message in messages:
         text = _seen(turn, message)
         # The quick way first: what is not there without regard to white space is not there.
         rough = visible.caseless(text)
-        if not any(all(part in rough for part in word.split()) for word in blocked):
+        if not any(all(part in rough for part in word) for word in parts):
             continue
         if turn.form == "html":
             text = visible.of_html(noise.answer_html(turn.text))

@@ -26,14 +26,19 @@ _NO_NAME = re.compile(r"[`\n.,:;!?，。：；！？]|\s\S+\s")
 
 def usual(html: str) -> str:
     """The same page with code blocks, formulas and footnotes in their usual form."""
-    if "whitespace-pre" in html and "<pre" not in html:
+    if "whitespace-pre" in html and "<pre" not in html and _all_end(html, "code"):
         html = _BARE_CODE.sub(lambda match: f"<pre>{match[0]}</pre>", html)
-    if "math/tex" in html and html.rfind("<script") < html.rfind("</script>"):
+    if "math/tex" in html and _all_end(html, "script"):
         html = _SCRIPT.sub(_formula, html)
-    if "footnote" in html and html.rfind("<a") < html.rfind("</a>"):
+    if "footnote" in html and _all_end(html, "a"):
         html = _BACK.sub("", _LABEL.sub("", _REFERENCE.sub(r"[^\1]", html)))
         html = _NOTE.sub(r"</ol><p>[^\1]: ", html)
     return _with_heads_inside(html) if "<pre" in html else html
+
+
+def _all_end(html: str, name: str) -> bool:
+    """Whether an end tag follows the last start tag, so that no search for one is in vain."""
+    return html.rfind(f"<{name}") < html.rfind(f"</{name}>")
 
 
 def _formula(script: re.Match[str]) -> str:
@@ -49,11 +54,8 @@ def _with_heads_inside(html: str) -> str:
     begin = floor = 0
     at = html.find("<pre")
     while at >= 0:
-        if (
-            at
-            and html[at - 1] in ">\n "
-            and not html.endswith(("</p>", "</ul>", "</ol>"), floor, at)
-        ):
+        before = html[html.rfind("<", floor, at) : at]
+        if name_of(before) in _HEAD_TAGS:
             size, label = _head_before(html[max(floor, at - LONGEST_HEAD) : at])
             after = html.find(">", at) + 1
             if size and after:

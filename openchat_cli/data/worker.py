@@ -194,9 +194,9 @@ def _read(path: str) -> bytes:
             with gzip.open(path) as packed:
                 data: bytes = packed.read(LARGEST_PAGE + 1)
         else:
-            with Path(path).open("rb") as stream:
-                # Read at most one byte too many; memory for more would be set aside at once.
-                data = stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_PAGE) + 1)
+            with Path(path).open("rb", 0) as stream:
+                large = os.fstat(stream.fileno()).st_size > LARGEST_PAGE
+                data = stream.read(LARGEST_PAGE + 1 if large else -1)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RejectError("unreadable", reason) from None
@@ -221,7 +221,7 @@ def _row(item: Item, candidate: Candidate, kept: rules.Kept, *, near_dup: bool) 
         condition=candidate.condition,
         weight=candidate.weight,
     )
-    line = jsonl.dumps(row.to_row()).encode() + b"\n"
+    line = jsonl.line(row.to_row())
     return Verdict(
         item.source,
         item.where,

@@ -127,11 +127,9 @@ def _seconds(files: Sequence[Path], python: Path | None) -> dict[str, float]:
         turns = [files[begin : begin + TURN] for begin in range(0, len(files), TURN)]
         for number, turn in enumerate([files[:TURN], *turns]):
             for key, (questions, answers) in running.items():
-                for path in turn:
-                    questions.write(f"{path}\n")
-                    questions.flush()
-                    seconds = float(answers.readline())
-                    taken[key] += seconds if number else 0.0  # the first turn warms up
+                print(*turn, sep="\t", file=questions, flush=True)
+                seconds = float(answers.readline())
+                taken[key] += seconds if number else 0.0  # the first turn warms up
     return taken
 
 
