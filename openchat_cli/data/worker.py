@@ -134,7 +134,7 @@ def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Ve
     return Verdict(
         item.source,
         ", ".join(filter(None, (item.where, error.where))) or "file",
-        candidate.id if candidate else None,
+        candidate.id if candidate else error.id,
         error.reason,
         noise.mended(error.detail),
         blocked=error.word,
@@ -190,7 +190,7 @@ def loaded(item: Item) -> Item:
 
 def _read(path: str) -> bytes:
     try:
-        if path.endswith(".gz"):
+        if path.lower().endswith(".gz"):
             with gzip.open(path) as packed:
                 data: bytes = packed.read(LARGEST_PAGE + 1)
         else:

@@ -143,7 +143,7 @@ DROPPED: dict[str, tuple[list[Any], str, str]] = {
 def test_what_is_left_out_and_where(tmp_path: Path, case: str) -> None:
     entries, reason, where = DROPPED[case]
     _, (row,) = cleaned_value(tmp_path, [said(*entries)])
-    assert (row["reason"], row["where"]) == (reason, f"item 1, {where}")
+    assert (row["reason"], row["where"], row["id"]) == (reason, f"item 1, {where}", "a")
 
 
 @pytest.mark.parametrize(
