@@ -243,10 +243,12 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
                 found.add(start)
         elif match["definition"] is not None:
             found.add(start)
-        elif match[0][0] in "`~":
+        elif match[0][0] == "`" or (
+            match[0][0] == "~" and places.isdisjoint(range(start, start + 3))
+        ):
             # What is left of the run must not pair with a later one.
             found |= set(range(start, match.end()))
-        elif places.isdisjoint(range(start, match.end())):
+        elif match[0][0] != "~" and places.isdisjoint(range(start, match.end())):
             found.add(start)
     return found
 
