@@ -280,6 +280,8 @@ class Inline:
         while not (rest := pieces[last].rstrip(SPACE)):
             trail, pieces[last], last = pieces[last] + trail, "", last - 1
         trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
+        if lead and mark.start and pieces[mark.start - 1][-1:] in _SPACES:
+            lead = ""  # two line ends would end the paragraph
         alone = mark.kind == "link" and first == last and not mark.title
         if alone and _is_autolink(mark.target, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"

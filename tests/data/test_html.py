@@ -133,6 +133,10 @@ EXAMPLES = {
     ),
     "list without an item around it": ("<ul><li>a</li><ul><li>b</li></ul></ul>", "- a\n  - b"),
     "text between items": ("<ul><li>a</li>b<li>c</li></ul>", "- a\n\n  b\n- c"),
+    "line end before a link and in it": (
+        '<p>a\n<a href="u">\nb</a></p>',
+        "a\n[b](u)",
+    ),
     "two breaks": ("<p>a<br><br>b</p>", "a\n\nb"),
     "empty emphasis": ("<p>a<em></em> b</p>", "a b"),
     "codes in touch": ("<p><code>a</code><code>b`</code></p>", "`` ab` ``"),
