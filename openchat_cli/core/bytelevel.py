@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.models import Model
 
 
 # Where text is ASCII, GPT-2's own rule, so that every word is what its splitter makes of it: the
@@ -32,8 +33,8 @@ _UNITS = re.compile(rf"{_PLAIN}|[\s\u180e]*[^\s\u180e]+|[\s\u180e]+")
 # Where every digit is a token, it is a word as well.
 _UNITS_AND_DIGITS = re.compile(rf"{_PLAIN}|[0-9]|[\s\u180e]*[^\s\u180e0-9]+|[\s\u180e]+")
 _WHOLE = re.compile(r"(?s).+")
-_LETTERS = re.compile(r" ?[A-Za-z]+")
-_NOTHING = re.compile(r"(?!)")
+# What GPT-2's rule takes as one: ASCII letters, or signs, with the space before them.
+_UNSPLIT = re.compile(r" ?(?:[A-Za-z]+|[!-/:-@\[-`{-~]+)")
 
 
 class ByteLevelEncoder:
@@ -94,30 +95,26 @@ class ByteLevelEncoder:
 
         return Tokenizer.from_str(json.dumps(self.spec()))
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return self._memory.ids([self.words(text) for text in texts])
+    @cached_property
+    def _bpe(self) -> Model:
+        model: Model = self._tokenizer.model
+        return model
 
     def words(self, text: str) -> list[str]:
         """The text cut where no token can reach across; each word has at least one id."""
         return self._cut.findall(text)
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
-        """The ids of texts that were cut by `words`, as words.unpack reads them."""
-        return self._memory.packed(texts)
+    def packed(self, words: Iterable[str]) -> bytes:
+        """The ids of a text that was cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(words)
 
-    def _tokenize(self, words: list[str]) -> list[list[int]]:
-        alone = _LETTERS.fullmatch if self._cut is not _WHOLE else _NOTHING.fullmatch
-        rest = [word for word in words if alone(word) is None]
-        encodings = iter(self._tokenizer.encode_batch_fast(rest, add_special_tokens=False))
+    def _tokenize(self, word: str) -> list[int]:
         # What the splitter leaves whole goes to the model alone: an Encoding costs more than that.
-        tokenize = self._tokenizer.model.tokenize
-        return [
-            next(encodings).ids
-            if alone(word) is None
-            else [token.id for token in tokenize(word.replace(" ", _ALPHABET[0x20]))]
-            for word in words
-        ]
+        if self._cut is not _WHOLE and _UNSPLIT.fullmatch(word):
+            plain = word.replace(" ", _ALPHABET[0x20])
+            return [token.id for token in self._bpe.tokenize(plain)]
+        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
+        return ids
 
     def _word_pattern(self) -> re.Pattern[str]:
         if not self._splits_at_spaces():

@@ -149,8 +149,8 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     `-` writes to stdout as it goes; what is not a regular file (/dev/null) is written in place.
     """
     if path == STDIO:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _stdout() as stream:
+            yield stream
         return
     try:
         if path.exists() and not path.is_file():
@@ -162,6 +162,19 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is None or Path(str(error.filename)).parent == path.parent:
             raise OpenChatError(f"{path}: can't be written ({error.strerror})") from error
+        raise
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[BinaryIO]:
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # a reader that has seen enough: nothing to tell
+    except OSError as error:
+        if error.filename is None:
+            raise OpenChatError(f"stdout: can't be written ({error.strerror})") from error
         raise
 
 

@@ -18,7 +18,7 @@ from openchat_cli.core.errors import InputError
 from openchat_cli.core.words import WordMemory
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
 
 SPACE = "▁"  # how SentencePiece writes a space
 BYTE_PIECES = tuple(f"<0x{value:02X}>" for value in range(256))
@@ -196,34 +196,26 @@ class SentencePieceEncoder:
         self._memory = WordMemory(self._tokenize)
 
     @cached_property
-    def _bpe(self) -> Tokenizer:
-        from tokenizers import Tokenizer
+    def _bpe(self) -> BPE:
         from tokenizers.models import BPE
 
-        return Tokenizer(
-            BPE(
-                vocab=dict(self.pieces.vocab),
-                merges=list(self.pieces.merges),
-                unk_token=self.pieces.unknown,
-                fuse_unk=True,
-                byte_fallback=True,
-                cache_capacity=0,  # words come once: the memory here has them after that
-            )
+        return BPE(
+            vocab=dict(self.pieces.vocab),
+            merges=list(self.pieces.merges),
+            unk_token=self.pieces.unknown,
+            fuse_unk=True,
+            byte_fallback=True,
+            cache_capacity=0,  # words come once: the memory here has them after that
         )
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return self._memory.ids([self.words(text) for text in texts])
+    def packed(self, words: Iterable[str]) -> bytes:
+        """The ids of a text that was cut by `words`, as words.unpack reads them."""
+        return self._memory.packed(words)
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
-        """The ids of texts that were cut by `words`, as words.unpack reads them."""
-        return self._memory.packed(texts)
-
-    def _tokenize(self, words: list[str]) -> Iterator[list[int]]:
+    def _tokenize(self, word: str) -> list[int]:
         # The model alone: nothing is normalised or split any more, and an Encoding costs more
         # than the merging of a word.
-        tokenize = self._bpe.model.tokenize
-        return ([token.id for token in tokenize(word)] for word in words)
+        return [token.id for token in self._bpe.tokenize(word.replace(" ", SPACE))]
 
     def token_bytes(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8: nothing for control tokens."""
@@ -237,13 +229,15 @@ class SentencePieceEncoder:
         """The text cut where no piece can reach across; each word has at least one id."""
         if self.pieces.fold_spaces:
             text = _RUNS.sub(" ", text.lstrip(" "))
-        text = text.replace(" ", SPACE)
+        # Both are one character to a model. As a plain space it leaves most texts ASCII, which is
+        # faster to cut.
+        text = text.replace(SPACE, " ")
         if self.pieces.fold_spaces:
-            text = text.rstrip(SPACE)
+            text = text.rstrip(" ")
         if not text:
             return []
         if self.pieces.dummy_prefix:
-            text = SPACE + text
+            text = " " + text
         return self._cut.findall(text)
 
     @cached_property
@@ -259,25 +253,41 @@ class SentencePieceEncoder:
 
 
 _RUNS = re.compile(" +")
+_GROUPS = 3  # of characters, which are kept apart
 
 
 def _word_pattern(merges: Sequence[tuple[str, str]]) -> re.Pattern[str]:
     """Cuts a text into words that no piece reaches across.
 
-    A word is a run of spaces followed by characters that some merge joins; every other character
-    (most of Chinese, in LLaMA's vocabulary; the newline) stands alone. Where a merge has a space
-    after another character the cut would be wrong, and the whole text is one word.
+    A word is a run of spaces followed by characters of one group (see `_groups`: in LLaMA's
+    vocabulary Latin letters, Cyrillic ones, signs, …); every other character (most of Chinese, the
+    newline) stands alone. Where a merge has a space after another character the cut would be wrong,
+    and the whole text is one word.
     """
-    joined: set[str] = set()
-    for left, right in merges:
-        if SPACE in (left + right).lstrip(SPACE):
-            return re.compile("(?s).+")
-        joined.update(left, right)
-    joined.discard(SPACE)
-    if not joined:
-        return re.compile(f"(?s){SPACE}+|.")
-    letters = _character_class(joined)
-    return re.compile(f"(?s){SPACE}*[{letters}]+|{SPACE}+|.")
+    touching = {(left[-1], right[0]) for left, right in merges}
+    if any(right == SPACE != left for left, right in touching):
+        return re.compile("(?s).+")
+    groups = _groups((left, right) for left, right in touching if left != SPACE)
+    # Few alternatives are faster; a cut too few does no harm.
+    groups[_GROUPS:] = filter(None, [set().union(*groups[_GROUPS:])])
+    letters = "".join(f"[{_character_class(group)}]+|" for group in groups)
+    return re.compile(f"(?s) *(?:{letters}.)| +")
+
+
+def _groups(touching: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """The characters that touch inside pieces, in groups that don't touch; the largest first.
+
+    Two characters are neighbours in a piece only where some merge joined them there.
+    """
+    group_of: dict[str, set[str]] = {}
+    for left, right in touching:
+        group = group_of.setdefault(left, {left})
+        other = group_of.setdefault(right, {right})
+        if group is not other:
+            group |= other
+            group_of.update(dict.fromkeys(other, group))
+    groups = {id(group): group for group in group_of.values()}
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _character_class(characters: Iterable[str]) -> str:

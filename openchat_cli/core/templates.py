@@ -68,9 +68,11 @@ def render(kind: ModelType, tokenizer: Tokenizer, messages: Iterable[Message]) -
     mask = [False] * len(ids)
     for turn in turns(kind, messages):
         prefix = tokenizer.encode(turn.prefix)
-        text = [*tokenizer.encode(turn.message.content), tokenizer.eot_id]
-        ids += prefix + text
-        mask += [False] * len(prefix) + [turn.learned] * len(text)
+        text = tokenizer.encode(turn.message.content)
+        ids += prefix
+        ids += text
+        ids.append(tokenizer.eot_id)
+        mask += [False] * len(prefix) + [turn.learned] * (len(text) + 1)
     return Rendered(ids, mask)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,6 +21,7 @@ from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.sentencepiece import Pieces, SentencePieceEncoder, read_model
 from openchat_cli.core.templates import template_hash
+from openchat_cli.core.words import unpack
 
 __all__ = ["ChatTokenizer", "Manifest", "load_tokenizer", "read_manifest", "resolve_type"]
 
@@ -30,11 +31,9 @@ Compat = Literal["own", "reference"]
 class Encoder(Protocol):
     """Plain text to ids and back: SentencePieceEncoder or ByteLevelEncoder."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
-
     def words(self, text: str) -> list[str]: ...
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]: ...
+    def packed(self, words: Iterable[str]) -> bytes: ...
 
     def token_bytes(self, token: int) -> bytes: ...
 
@@ -65,15 +64,19 @@ class ChatTokenizer:
         self.vocab_size = 1 + max(eot_id, *_vocab(encoder).values(), *control.values())
 
     def encode(self, text: str) -> list[int]:
-        """The ids of plain text: nothing added, no control token recognised."""
-        return self.encode_batch([text])[0]
+        """The ids of plain text: nothing added, no control token recognised.
+
+        A lone surrogate, which no UTF-8 can hold, becomes U+FFFD.
+        """
+        encoder = self.encoder
+        try:
+            return unpack(encoder.packed(encoder.words(text)))
+        except (TypeError, UnicodeEncodeError):
+            return unpack(encoder.packed(encoder.words(whole_characters(text))))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text; a lone surrogate, which no UTF-8 can hold, becomes U+FFFD."""
-        try:
-            return self.encoder.encode_batch(texts)
-        except (TypeError, UnicodeEncodeError):
-            return self.encoder.encode_batch([whole_characters(text) for text in texts])
+        """The ids of each text."""
+        return [self.encode(text) for text in texts]
 
     def words(self, text: str) -> list[str]:
         """The text cut where no token can reach across; each word has at least one id.
@@ -82,9 +85,9 @@ class ChatTokenizer:
         """
         return self.encoder.words(text)
 
-    def packed(self, texts: Sequence[list[str]]) -> list[bytes]:
-        """The ids of texts given as their words, for words.unpack: for work in bulk."""
-        return self.encoder.packed(texts)
+    def packed(self, words: Iterable[str]) -> bytes:
+        """The ids of a text given as its words, for words.unpack: for work in bulk."""
+        return self.encoder.packed(words)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens give nothing, bytes that are not UTF-8 give U+FFFD."""
@@ -110,7 +113,7 @@ class ChatTokenizer:
             rules = ["byte-level", encoder.normalizers, encoder.pre_tokenizers]
             merges = encoder.merges
         vocab = sorted(_vocab(encoder).items(), key=lambda item: item[1])
-        parts = [rules, vocab, [list(pair) for pair in merges], self.bos_id, self.eot_id]
+        parts = [rules, vocab, merges, self.bos_id, self.eot_id]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

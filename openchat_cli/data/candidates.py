@@ -33,7 +33,7 @@ REASONS = {
 class RejectError(Exception):
     """A candidate is left out: `reason` is a key of REASONS, `where` a place inside the source.
 
-    `word` is the blocked word that it says.
+    `word` is the blocked word that it says; `id` the conversation's, where that much could be read.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class RejectError(Exception):
     ) -> None:
         super().__init__(reason, detail, where, word)
         self.reason, self.detail, self.where, self.word = reason, detail, where, word
+        self.id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,11 +149,9 @@ class _Job:
 
     def tokenize(self, batch: Sequence[Conversation]) -> None:
         """Render a batch into the spool; what has nothing to learn goes to `dropped`."""
-        laid = [self._laid(row) for row in batch]
-        self._renderer.tokenize(laid)
-        for row, whole in zip(batch, laid, strict=True):
+        for row in batch:
             self.summary.read += 1
-            self._keep(row, self._pieces(row, whole))
+            self._keep(row, self._pieces(row, self._laid(row)))
 
     def _laid(self, row: Conversation) -> Laid:
         _check_weights(self.source, row)

@@ -18,11 +18,10 @@ from openchat_cli.data.render import Laid, Renderer
 def pieces(
     renderer: Renderer, kind: ModelType, messages: Sequence[Message], weight: float
 ) -> list[Laid]:
-    """The conversation in pieces, their ids filled in."""
+    """The conversation in pieces."""
     system, exchanges = _exchanges(messages)
     alone = [_laid(renderer, kind, part, weight) for part in exchanges]
     heading = [_laid(renderer, kind, [*system, *part], weight) for part in exchanges]
-    renderer.tokenize([*alone, *heading])
     found: list[Laid] = []
     room = 0
     for plain, headed in zip(alone, heading, strict=True):

@@ -1,7 +1,6 @@
 """Which runs of `*`, `_` and `~~` a reader pairs: CommonMark 0.31's procedure for emphasis.
 
-Used where a block has emphasis of its own beside literal delimiters, to leave out the backslashes
-that nobody needs.
+Used where a block has literal delimiters, to leave out the backslashes that nobody needs.
 """
 
 from __future__ import annotations
@@ -57,6 +56,9 @@ def _pairs(text: str, ranges: Sequence[Range], escaped: set[int]) -> Pairs:
     found: Pairs = set()
     waiting: list[_Run] = []
     for run in _runs(text, ranges, escaped):
+        if run.char == "~" and run.length > 2:
+            found.add((run.start, run.end, 0))  # readers differ: to be kept as it is
+            continue
         while run.closes and run.start < run.end:
             index = _opener(waiting, run)
             if index is None:
@@ -99,7 +101,7 @@ def _runs(text: str, ranges: Sequence[Range], escaped: set[int]) -> list[_Run]:
             end = at + 1
             while end < len(text) and text[end] == char and end not in escaped:
                 end += 1
-            if char != "~" or end - at == 2:
+            if char != "~" or end - at > 1:
                 runs.append(_run(text, at, end))
             at = end
     return runs

@@ -137,7 +137,7 @@ class Inline:
 
     def image(self, description: str, source: str, title: str) -> None:
         """An image; its description is plain text."""
-        text = re.sub(r"([\\\[\]`*_<&])", r"\\\1", " ".join(description.split()))
+        text = marks.description(" ".join(description.split()))
         self.markup(f"![{text}]({marks.link_target(source, title)})")
 
     def box(self, *, checked: bool) -> None:
@@ -280,6 +280,8 @@ class Inline:
         while not (rest := pieces[last].rstrip(SPACE)):
             trail, pieces[last], last = pieces[last] + trail, "", last - 1
         trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
+        if lead and mark.start and pieces[mark.start - 1][-1:] in _SPACES:
+            lead = ""  # two line ends would end the paragraph
         alone = mark.kind == "link" and first == last and not mark.title
         if alone and _is_autolink(mark.target, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"
@@ -341,7 +343,7 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        delimiting = self._used.intersection("*_~")
+        delimiting = "*_~" if "~" in self._used else "*_"
         if tried := [place for place in places if text[place] in delimiting]:
             others = self._wholes.union(self._literal)
             groups = emphasis.groups(pieces, self._closed, others)
@@ -362,34 +364,25 @@ class Inline:
     def _places(self, text: str) -> set[int]:
         """Where backslashes must go."""
         pieces = self.pieces
-        brackets: list[int] = []
-        for mark in self._closed:
-            if mark.kind == "link":
-                inside = range(mark.start + 1, mark.end)
-                found = [i for i in inside if "[" in pieces[i] or "]" in pieces[i]]
-                found = [i for i in found if i not in self._opaque]
-                if found and not _pairs([pieces[i] for i in found]):
-                    brackets += found
-        if not (self._literal or brackets):
+        in_links = [
+            [i for i in range(mark.start + 1, mark.end) if i not in self._opaque]
+            for mark in self._closed
+            if mark.kind == "link"
+            and any("[" in piece or "]" in piece for piece in pieces[mark.start + 1 : mark.end])
+        ]
+        if not (self._literal or in_links):
             return set()
         ends = list(accumulate(map(len, pieces)))
-        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal if pieces[i]]
+
+        def ranges(places: Sequence[int]) -> list[marks.Range]:
+            return [(ends[i] - len(pieces[i]), ends[i]) for i in places if pieces[i]]
+
         if self._has_maths:
             self._used.add("$")
-        inside_links = [(ends[i] - len(pieces[i]), ends[i]) for i in brackets]
-        return marks.escapes(text, ranges, self._used, inside_links)
+        found = marks.escapes(text, ranges(self._literal), self._used)
+        return found.union(*(marks.loose_brackets(text, ranges(link)) for link in in_links))
 
 
 def _is_autolink(target: str, text: str) -> bool:
     """Whether `<text>` reads as this link."""
     return (text == target or f"mailto:{text}" == target) and _AUTOLINK.fullmatch(text) is not None
-
-
-def _pairs(texts: Sequence[str]) -> bool:
-    """Whether the square brackets of a link's text are balanced."""
-    depth = 0
-    for char in "".join(texts):
-        depth += (char == "[") - (char == "]")
-        if depth < 0:
-            return False
-    return depth == 0

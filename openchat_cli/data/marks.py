@@ -41,6 +41,9 @@ _LINE_START = re.compile(
 _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
 _FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
+_BRACKET = re.compile(r"[\[\]]")
+# A back-tick may pair with a later one; the last back-slash would be the closing bracket's.
+_RISKY_IN_IMAGE = re.compile(r"`|<(?=[A-Za-z/!?])|\\\Z")
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
 _DEEPEST_PARENTHESES = 32  # readers may stop there
@@ -132,13 +135,36 @@ def link_target(url: str, title: str) -> str:
     return f'{url} "{title}"'
 
 
-def escapes(
-    text: str, literal: Sequence[Range], used: Set[str], brackets: Sequence[Range]
-) -> set[int]:
+def description(text: str) -> str:
+    """What stands in an image's square brackets: plain text on one line."""
+    whole = [(0, len(text))] if text else []
+    places = escapes(text, whole, frozenset()) | loose_brackets(text, whole)
+    places |= {match.start() for match in _RISKY_IN_IMAGE.finditer(text)}
+    return with_backslashes(text, places)
+
+
+def loose_brackets(text: str, ranges: Sequence[Range]) -> set[int]:
+    """The square brackets of a link's text that don't pair, or that would be a link themselves."""
+    found: set[int] = set()
+    waiting: list[int] = []
+    for start, end in ranges:
+        for match in _BRACKET.finditer(text, start, end):
+            at = match.start()
+            if match[0] == "[":
+                waiting.append(at)
+            elif not waiting:
+                found.add(at)
+            else:
+                opener = waiting.pop()
+                if text[at + 1 : at + 2] == "(" and is_misread(text, at):
+                    found |= {opener, at}
+    return found.union(waiting)
+
+
+def escapes(text: str, literal: Sequence[Range], used: Set[str]) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the delimiters of the block's own emphasis and maths; `brackets` are the literal
-    ranges inside links whose square brackets don't pair.
+    `used` holds the delimiters of the block's own emphasis and maths.
     """
     found: set[int] = set()
     runs: dict[str, list[re.Match[str]]] = {}
@@ -159,8 +185,6 @@ def escapes(
             found |= _ticks(text, matches)
         else:
             found |= _delimiters(text, matches, mixed=char in used)
-    for start, end in brackets:
-        found |= {at for at in range(start, end) if text[at] in "[]"}
     return found
 
 
@@ -235,18 +259,23 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     for match in _LINE_START.finditer(text):
         start = match.start()
         if match["item"] is not None:
-            # Only a list that starts with 1 can interrupt a paragraph.
-            if start == 0 or int(match["item"]) == 1:
+            # Only a list that starts with 1, and not with an empty item, can interrupt a paragraph.
+            is_empty = text[match.end() : match.end() + 1] in ("", "\n")
+            if start == 0 or (int(match["item"]) == 1 and not is_empty):
                 found.add(match.end("item"))
         elif match["underline"] is not None:
             if start:
                 found.add(start)
         elif match["definition"] is not None:
             found.add(start)
-        elif match[0][0] in "`~":
+        elif match[0][0] == "`" or (
+            match[0][0] == "~" and places.isdisjoint(range(start, start + 3))
+        ):
             # What is left of the run must not pair with a later one.
             found |= set(range(start, match.end()))
-        elif places.isdisjoint(range(start, match.end())):
+        elif start and match[0] in "+*" and text[start + 1 : start + 2] in ("", "\n"):
+            pass  # the same of an empty item with a bullet
+        elif match[0][0] != "~" and places.isdisjoint(range(start, match.end())):
             found.add(start)
     return found
 

@@ -14,7 +14,9 @@ _MARK = b"__NEXT_DATA__"
 _ID = re.compile(rb"""\sid\s*=\s*["']?__NEXT_DATA__["'\s>]""")
 _ID_TEXT = re.compile(r"""[\s"'/]id\s*=\s*["']?__NEXT_DATA__["'\s>]""", re.I)
 _TAG = re.compile(rb"<[a-zA-Z!]")
-_OPEN = re.compile(rb"<!--|<script(?=[\s/>])", re.I)
+# Elements whose text is no markup to a browser: a script in them is none.
+_TEXT = (b"textarea", b"title", b"noscript")
+_OPEN = re.compile(rb"<!--|<(?:script|(%s))(?=[\s/>])" % b"|".join(_TEXT), re.I)
 _START = re.compile(rb"<script(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>", re.I)
 _CLOSE = re.compile(rb"</script", re.I)
 _LONGEST_TAG = 4096
@@ -67,11 +69,18 @@ def _by_mark(page: bytes) -> bytes | None:
         if start >= 0 and page.startswith(b"<script", start) and page.find(b">", at, last) >= 0:
             tag = _START.match(page, start, last)
             if tag and _ID.search(tag[0]):
-                if page.rfind(b"<!--", 0, start) > page.rfind(b"-->", 0, start):
-                    return None  # in a comment, or a script's text looks like the start of one
+                if _may_be_text(page, start):
+                    return None
                 return page[tag.end() : _close(page, tag.end())]
         at = page.find(_MARK, at + 1)
     return None
+
+
+def _may_be_text(page: bytes, at: int) -> bool:
+    """Whether that place is in a comment or in text, or a script looks like the start of one."""
+    if page.rfind(b"<!--", 0, at) > page.rfind(b"-->", 0, at):
+        return True
+    return any(page.rfind(b"<" + name, 0, at) > page.rfind(b"</" + name, 0, at) for name in _TEXT)
 
 
 def _close(page: bytes, begin: int) -> int:
@@ -107,6 +116,10 @@ def _scripts(page: bytes) -> Iterator[tuple[bytes, bytes]]:
         if opening[0] == b"<!--":
             end = page.find(b"-->", opening.start() + 2)
             at = end + 3 if end >= 0 else len(page)
+            continue
+        if name := opening[1]:
+            close = re.compile(rb"</" + name, re.I).search(page, opening.end())
+            at = close.end() if close else len(page)
             continue
         tag = _START.match(page, opening.start())
         if tag is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import xxhash
 
 from openchat_cli.core.dataset import CacheWriter, Key
-from openchat_cli.core.words import ID
 from openchat_cli.data.spool import TokenRow
 
-_BLOCK = 1 << 20
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class SplitWriter:
@@ -30,13 +30,13 @@ class SplitWriter:
         """`rows` and `total` (tokens) are what will come, `vocab_size` bounds the ids."""
         self._tokens, self._texts = tokens, texts
         self._cache = CacheWriter(cache, conversations=rows, tokens=total, vocab_size=vocab_size)
-        self._names = [str(token) for token in range(vocab_size)]
+        self._numbers = numbers(vocab_size)
         self._hash, self._size = xxhash.xxh3_128(), 0
         self._between = b"[\n"
 
     def add(self, row: TokenRow) -> None:
         """One record."""
-        self._json(self._between + record(row, self._names))
+        self._json(self._between + record(row, self._numbers))
         self._texts.write(self._between + row.text)
         self._cache.add(row.packed, row.runs)
         self._between = b",\n"
@@ -53,8 +53,18 @@ class SplitWriter:
         self._size += len(data)
 
 
-def record(row: TokenRow, names: Sequence[str]) -> bytes:
-    """`[ids, mask]` as JSON, `names` being the numbers as text: several times json.dumps' speed."""
-    ids = ",".join([names[token] for token in memoryview(row.packed).cast(ID)])
+def numbers(end: int) -> NDArray[np.bytes_]:
+    """The numbers below `end` as JSON lists hold them, a comma after each."""
+    import numpy as np
+
+    return np.array([b"%d," % number for number in range(end)])
+
+
+def record(row: TokenRow, numbers: NDArray[np.bytes_]) -> bytes:
+    """`[ids, mask]` as JSON: ten times json.dumps' speed."""
+    import numpy as np
+
+    # The array pads shorter numbers with zero bytes.
+    ids = numbers[np.frombuffer(row.packed, np.int32)].tobytes().translate(None, b"\0")
     mask = b"".join([(b"true," if weight else b"false,") * size for size, weight in row.runs])
-    return b"[[%b],[%b]]" % (ids.encode(), mask[:-1])
+    return b"[[%b],[%b]]" % (ids[:-1], mask[:-1])

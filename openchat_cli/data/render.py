@@ -1,7 +1,7 @@
-"""Conversations as rows of ids, weights and text, a batch at a time.
+"""Conversations as rows of ids, weights and text.
 
-As core/templates.py lays them out, but in bulk: the texts of a batch are tokenised together, ids
-stay packed, and what lies beyond the context is not tokenised where it is not needed.
+As core/templates.py lays them out, but in bulk: ids stay packed, and what lies beyond the context
+is not tokenised where it is not needed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ _SINGLE = struct.Struct("<f")
 
 @dataclass
 class Laid:
-    """A conversation on its way: its turns, the words of each text, then the ids of each text."""
+    """A conversation on its way: its turns and the ids of each text."""
 
     turns: Sequence[Turn]
     weight: float = 1.0
-    words: list[list[str]] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
     whole: bool = True  # False where what lies beyond the context was left out
     trimmed: bool = False  # whether the last text lacks its end
@@ -47,9 +46,8 @@ class Renderer:
 
     def __init__(self, kind: ModelType, tokenizer: ChatTokenizer, context: int) -> None:
         self._tokenizer, self._context = tokenizer, context
-        texts = list(kind.roles.values())
-        packed = tokenizer.packed([tokenizer.words(text) for text in texts])
-        self._prefixes = dict(zip(texts, packed, strict=True))
+        prefixes = kind.roles.values()
+        self._prefixes = {text: tokenizer.packed(tokenizer.words(text)) for text in prefixes}
         bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         self._bos = _pack(bos)
         self._eot = _pack([tokenizer.eot_id])
@@ -57,7 +55,7 @@ class Renderer:
         self._eot_text = kind.eot
 
     def cut(self, turns: Sequence[Turn], weight: float, *, all_of_it: bool) -> Laid:
-        """The words of a conversation, unless `all_of_it` only those that can be in the context.
+        """The ids of a conversation, unless `all_of_it` only those that can be in the context.
 
         Each word has at least one id, so that no more words than tokens can be needed.
         """
@@ -72,16 +70,10 @@ class Renderer:
             if len(words) > left and not all_of_it:
                 laid.whole, laid.trimmed = False, True
                 del words[max(0, left) :]
-            laid.words.append(words)
-            left -= len(words) + 1
+            ids = self._tokenizer.packed(words)
+            laid.ids.append(ids)
+            left -= len(ids) // ID_BYTES + 1
         return laid
-
-    def tokenize(self, batch: Sequence[Laid]) -> None:
-        """Give every text of the batch its ids."""
-        packed = iter(self._tokenizer.packed([words for laid in batch for words in laid.words]))
-        for laid in batch:
-            laid.ids = [next(packed) for _ in laid.words]
-            laid.words = []
 
     def size(self, turns: Sequence[Turn], ids: Sequence[bytes]) -> int:
         """Tokens of these turns without BOS."""

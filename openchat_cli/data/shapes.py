@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from openchat_cli.data import messages
@@ -105,8 +106,19 @@ def from_page(value: Any) -> Candidate:
     if not isinstance(content, dict) or not isinstance(content.get("items"), list):
         raise RejectError("no_content", "no content.items")
     name = _id(page.get("id")) or _id(content.get("id"))
-    turns = messages.turns(content["items"], html=True)
+    with _named(name):
+        turns = messages.turns(content["items"], html=True)
     return Candidate(name, content.get("model"), turns, noisy=True)
+
+
+@contextmanager
+def _named(name: str | None) -> Iterator[None]:
+    """Have a conversation that is left out in here told by its id."""
+    try:
+        yield
+    except RejectError as error:
+        error.id = error.id or name
+        raise
 
 
 def from_json(value: Any) -> Candidate:
@@ -117,6 +129,11 @@ def from_json(value: Any) -> Candidate:
         raise RejectError("unknown_shape", f"a {type(value).__name__}")
     if "props" in value:
         return from_page(value)
+    with _named(_name(value)):
+        return _from_object(value)
+
+
+def _from_object(value: dict[str, Any]) -> Candidate:
     if isinstance(value.get("mapping"), dict) or "linear_conversation" in value:
         return from_export(value)
     kind = value.get("kind", "conversation")
@@ -150,9 +167,8 @@ def _entries(value: object) -> list[Any] | None:
 def _row(row: dict[str, Any], turns: tuple[Turn, ...], *, noisy: bool = False) -> Candidate:
     weight = messages.number_of(row.get("weight"))
     language = _id(row.get("language")) or _id(row.get("lang"))
-    names = (_id(row.get(key)) for key in ("id", "conversation_id", "conversation_hash"))
     return Candidate(
-        id=next(filter(None, names), None),
+        id=_name(row),
         model=row.get("model"),
         turns=turns,
         noisy=noisy,
@@ -208,6 +224,11 @@ def _marked(row: dict[str, Any]) -> tuple[Turn, ...]:
     pairs = zip(parts[::2], parts[1::2], strict=True)
     entries = [{"from": _MARKED_ROLES[role], "value": text.strip("\n")} for role, text in pairs]
     return messages.turns(entries, html=None)
+
+
+def _name(row: dict[str, Any]) -> str | None:
+    names = (_id(row.get(key)) for key in ("id", "conversation_id", "conversation_hash"))
+    return next(filter(None, names), None)
 
 
 def _id(value: object) -> str | None:

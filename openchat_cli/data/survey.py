@@ -36,8 +36,9 @@ class Survey:
     def add(self, row: Conversation, rank: int) -> None:
         """One conversation that was kept."""
         _count(self.models, row.model or "(none)")
-        if row.language is not None and _CODE.fullmatch(row.language):
-            _count(self.given, row.language)
+        language = languages.known(row.language) or row.language
+        if language is not None and _CODE.fullmatch(language):
+            _count(self.given, language)
             return
         self.unlabelled += 1
         if len(self._sample) < _SAMPLE:

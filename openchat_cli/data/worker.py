@@ -7,6 +7,7 @@ parent.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import pickle
@@ -118,7 +119,7 @@ def _alarm(seconds: float) -> None:
 def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
     candidate = None
     try:
-        candidate = _candidate(item)
+        candidate = _mended(_candidate(item))
         kept = rules.judge(candidate, convert, settings.blocked, keep_blocked=settings.keep_blocked)
         return _row(item, candidate, kept, near_dup=settings.near)
     except RejectError as error:
@@ -132,10 +133,10 @@ def _verdict(settings: Rules, item: Item, convert: rules.Convert) -> Verdict:
 def _rejected(item: Item, candidate: Candidate | None, error: RejectError) -> Verdict:
     return Verdict(
         item.source,
-        ", ".join(filter(None, (item.where, error.where))),
-        candidate.id if candidate else None,
+        ", ".join(filter(None, (item.where, error.where))) or "file",
+        candidate.id if candidate else error.id,
         error.reason,
-        error.detail,
+        noise.mended(error.detail),
         blocked=error.word,
         excerpt=_excerpt(candidate, error) if candidate else "",
     )
@@ -166,6 +167,17 @@ def _candidate(item: Item) -> Candidate:
     return shapes.from_json(pages.parse_json(data))
 
 
+def _mended(candidate: Candidate) -> Candidate:
+    """The same with whole characters in what is no turn; those of the turns are counted."""
+    name, model, condition = candidate.id, candidate.model, candidate.condition
+    return dataclasses.replace(
+        candidate,
+        id=name and noise.mended(name),
+        model=noise.mended(model) if isinstance(model, str) else model,
+        condition=condition and noise.mended(condition),
+    )
+
+
 def loaded(item: Item) -> Item:
     """The same item with the bytes of its file, for a worker that can't see the file."""
     if item.data is not None or item.problem is not None:
@@ -178,7 +190,7 @@ def loaded(item: Item) -> Item:
 
 def _read(path: str) -> bytes:
     try:
-        if path.endswith(".gz"):
+        if path.lower().endswith(".gz"):
             with gzip.open(path) as packed:
                 data: bytes = packed.read(LARGEST_PAGE + 1)
         else:

@@ -147,6 +147,22 @@ def test_human_text_is_verbatim_but_for_noise(tmp_path: Path, text: str, expecte
     assert kept[0]["messages"][0]["content"] == expected
 
 
+def test_half_a_surrogate_pair_is_mended_wherever_it_stands(tmp_path: Path) -> None:
+    hi = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "<p>ok</p>"}]
+    good = {"id": "a\ud800", "content": {"model": "GPT\udc00-4", "items": hi}}
+    alien = [{"from": "alien\ud83d", "value": "hi"}, hi[1]]
+    odd = {"id": "b\udfff", "content": {"items": alien}}
+    pages = [
+        f'<script id="__NEXT_DATA__">{json.dumps({"props": {"pageProps": one}})}</script>'.encode()
+        for one in (good, odd)
+    ]
+    (kept,), _ = kept_and_dropped(tmp_path, *pages)
+    (dropped,) = rows(tmp_path / "out" / "dropped.jsonl")
+    assert (kept["id"], kept["model"]) == ("a\ufffd", "GPT\ufffd-4")
+    assert dropped["id"] == "b\ufffd"
+    assert "'alien\ufffd'" in dropped["detail"]
+
+
 def test_a_pager_beside_an_answer_goes_and_one_in_it_stays(tmp_path: Path) -> None:
     answers = ("<div>2 / 2</div><div><p>yes</p></div>", "<p>1 / 2</p><p>is a half</p>")
     pages = [
@@ -227,6 +243,12 @@ def test_the_script_is_found_wherever_and_however_it_stands(tmp_path: Path) -> N
         b'<!-- <script id="__NEXT_DATA__">{}</script> --><script id="__NEXT_DATA__">%s</script>',
         b"<script id='__NEXT_DATA__' data-a='b > c'>%s</script>",
         b"<script data-a='<b>' id='&#95;_NEXT_DATA__'>%s</script>",
+        b'<title><script id="__NEXT_DATA__">{}</script></title><script id=__NEXT_DATA__>%s'
+        b"</script>",
+        b'<textarea><script id="__NEXT_DATA__">{}</script></TEXTAREA><script id=__NEXT_DATA__>%s'
+        b"</script>",
+        b"<textarea>%%s<script id='__NEXT_DATA__'>{}</script></textarea>"
+        b'<script id="__NEXT_DATA__">%s</script>',
         b"<script>var a = '<!--'</script><script id=\"__NEXT_DATA__\">%s</script>",
     )
     utf16 = (shapes[0] % data).decode().encode("utf-16")

@@ -157,6 +157,16 @@ def own_type(folder: Path) -> Path:
     return path
 
 
+def test_languages_are_counted_by_their_codes(tmp_path: Path, model: Path) -> None:
+    names = ["zh-CN", "zh", "English", "en_US", "pt-br"]
+    run(
+        tmp_path,
+        *(conversation(f"c{k}", "q", "a", language=name) for k, name in enumerate(names)),
+    )
+    found = read(tmp_path, "dataset.json")["languages"]
+    assert (found["given"], found["unlabelled"]) == ({"en": 2, "zh": 2, "pt": 1}, 0)
+
+
 def test_languages_are_detected_where_no_row_names_them(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("py3langid")
     german = "Wo steht das Haus, in dem deine Großmutter früher gewohnt hat?"

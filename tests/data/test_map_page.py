@@ -250,6 +250,16 @@ def test_search_reads_the_whole_text(browser: Browser, address: str) -> None:
     wait(browser, "openchatMap.shown() === 60")
 
 
+def test_what_is_filtered_away_is_named_no_longer(browser: Browser, address: str) -> None:
+    begin(browser, address)
+    mouse(browser, "mouseMoved", *browser.run(f"openchatMap.position({on_top(browser)})"))
+    wait(browser, "!document.getElementById('tip').hidden")
+    browser.run("document.getElementById('search').focus()")
+    browser.call("Input.insertText", text="zanzibar")
+    wait(browser, "openchatMap.shown() === 1")
+    assert browser.run("document.getElementById('tip').hidden") is True
+
+
 def test_box_and_lasso_select_and_export(
     browser: Browser, address: str, tmp_path: Path, openchat: RunCli
 ) -> None:
@@ -449,3 +459,64 @@ def test_six_thousand_points_can_be_clicked(browser: Browser, tmp_path: Path) ->
     assert browser.run("document.getElementById('reader').dataset.point") == str(point)
     assert browser.run("openchatMap.drawMs().length") > 0
     assert browser.complaints() == []
+
+
+def test_marks_around_code_and_bars_in_cells(browser: Browser, tmp_path: Path) -> None:
+    answer = "\n".join(
+        [
+            "**Use `print` here**, *or `x`*, [see `doc`](https://example.org) and `a**b` \\`c\\`.",
+            "",
+            "| a \\| b | `c \\| d` |",
+            "|---|---|",
+            "| 1 | 2 |",
+        ]
+    )
+    begin(browser, made(tmp_path, [conversation("one", "Question", answer), *mixed(2)]))
+    browser.click("#list [data-point='0']")
+    wait(browser, "document.querySelectorAll('#turns article').length === 2")
+    said = "#turns article:last-child .said"
+    assert text(browser, f"{said} p") == "Use print here, or x, see doc and a**b `c`."
+    for inside in ("strong > code", "em > code", "a > code"):
+        assert browser.run(f"document.querySelectorAll('{said} {inside}').length") == 1, inside
+    cells = browser.run(f"[...document.querySelectorAll('{said} th')].map(e => e.textContent)")
+    assert cells == ["a | b", "c | d"]
+
+
+def test_odd_ids_are_exported_so_that_filter_reads_them(
+    browser: Browser, tmp_path: Path, openchat: RunCli
+) -> None:
+    ids = ["[1]", '{"id": "x"}', '"quoted"', " edges ", "two\nlines", "{open", "plain"]
+    rows = [conversation(one, f"Question {n}", "Answer") for n, one in enumerate(ids)]
+    rows.append(conversation("another", "Question", "Answer"))
+    for kept in ids:
+        folder = tmp_path / str(ids.index(kept))
+        begin(browser, made(folder, rows))
+        browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        browser.run("document.getElementById('search').focus()")
+        browser.call("Input.insertText", text=f"Question {ids.index(kept)}")
+        wait(browser, "openchatMap.shown() === 1")
+        browser.click("#export")
+        file = folder / "conversations.ids.txt"
+        deadline = time.monotonic() + 10
+        while not file.is_file():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        openchat("data", "filter", folder / "rows.jsonl", folder, "--model", "any", "--ids", file)
+        found = (folder / "filtered.jsonl").read_text("utf-8").splitlines()
+        assert [json.loads(row)["id"] for row in found] == [kept]
+
+
+def test_names_of_clusters_are_not_cut_at_the_edges(address: str) -> None:
+    column = (
+        "((x) => { const c = document.getElementById('over');"
+        "return c.getContext('2d').getImageData(x < 0 ? c.width + x : x, 0, 1, c.height).data"
+        ".some(one => one > 0); })"
+    )
+    with Browser(width=700) as narrow:
+        begin(narrow, address)
+        for _ in range(6):
+            assert [narrow.run(f"{column}({x})") for x in (0, -1)] == [False, False]
+            narrow.run("document.getElementById('points').focus()")
+            narrow.press("ArrowLeft")
+            narrow.press("+")
+            settle(narrow)

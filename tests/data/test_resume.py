@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 from pathlib import Path
 
@@ -41,16 +42,21 @@ def make(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made") / "in")
+
+
 @pytest.fixture
-def chats(tmp_path: Path) -> Path:
-    return make(tmp_path / "in")
+def chats(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "in")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run that nothing disturbs gives."""
     folder = tmp_path_factory.mktemp("whole")
-    summary = clean(CleanSettings(make(folder / "in"), folder / "out"))
+    summary = clean(CleanSettings(made, folder / "out"))
     assert (summary.shards, summary.reused) == (9, 0)
     found = outputs(folder / "out")
     assert set(found) == set(OUTPUTS)
@@ -140,8 +146,12 @@ def test_what_changed_in_between_is_worked_on_anew(
     assert openchat("data", "clean", chats, "fresh").returncode == 0
     assert outputs(out) == outputs(tmp_path / "fresh")
 
+
+@pytest.mark.slow
+def test_other_settings_are_worked_on_anew(openchat: RunCli, chats: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     env = started_with(tmp_path / "s", KILL_AT.format(name="dropped.jsonl", before=True))
-    openchat("data", "clean", chats, out, "--force", env=env)
+    assert openchat("data", "clean", chats, out, env=env).returncode == -signal.SIGKILL
     ended = openchat("data", "clean", chats, out, "--blocked-word", "python", "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["counts"]["reused"] == 0

@@ -79,7 +79,7 @@ DEADLY = """
 import os, signal, sys
 if "openchat_cli.data.worker" in " ".join(sys.orig_argv):
     from openchat_cli.data import pages, worker
-    worker.LONGEST_WORK = 1.0
+    worker.LONGEST_WORK = 0.5
     whole = pages.next_data
     def next_data(data):
         if b"SEGFAULT" in data:
@@ -94,9 +94,8 @@ if "openchat_cli.data.worker" in " ".join(sys.orig_argv):
 
 
 def test_a_page_that_kills_its_process_is_dropped_alone(openchat: RunCli, tmp_path: Path) -> None:
-    made = generator.pages(300, seed=3)
-    generator.write(tmp_path / "in", made)
-    deadly = {"000005.html": "SEGFAULT", "000150.html": "FOREVER", "000299.html": "MEMORY"}
+    generator.write(tmp_path / "in", generator.pages(160, seed=3))
+    deadly = {"000005.html": "SEGFAULT", "000150.html": "FOREVER", "000159.html": "MEMORY"}
     for name, word in deadly.items():
         (tmp_path / "in" / name).write_text(f"<html>{word}", "utf-8")
     env = started_with(tmp_path / "site", DEADLY)
@@ -109,8 +108,8 @@ def test_a_page_that_kills_its_process_is_dropped_alone(openchat: RunCli, tmp_pa
     dropped = [json.loads(line) for line in found["dropped.jsonl"].splitlines()]
     failed = {row["source"]: row["detail"] for row in dropped if row["reason"] == "failed"}
     died = "the worker process died on it"
-    assert failed == dict.fromkeys(deadly, died) | {"000299.html": "MemoryError: "}
-    assert json.loads(found["clean.report.json"])["read"] == 300
+    assert failed == dict.fromkeys(deadly, died) | {"000159.html": "MemoryError: "}
+    assert json.loads(found["clean.report.json"])["read"] == 160
 
 
 def test_workers_that_cannot_start_are_one_line(openchat: RunCli, tmp_path: Path) -> None:
@@ -177,8 +176,8 @@ def test_a_full_disk_is_one_line(openchat: RunCli, tmp_path: Path) -> None:
         ended = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
         )
-    assert (ended.returncode, "No space left" in ended.stderr) == (1, True)
-    assert "bug" not in ended.stderr and "Exception" not in ended.stderr
+    assert ended.returncode == 1
+    assert ended.stderr == "error: stdout: can't be written (No space left on device)\n"
     ended = openchat("data", "clean", "in", "/dev/full")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
 

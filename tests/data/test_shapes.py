@@ -143,7 +143,7 @@ DROPPED: dict[str, tuple[list[Any], str, str]] = {
 def test_what_is_left_out_and_where(tmp_path: Path, case: str) -> None:
     entries, reason, where = DROPPED[case]
     _, (row,) = cleaned_value(tmp_path, [said(*entries)])
-    assert (row["reason"], row["where"]) == (reason, f"item 1, {where}")
+    assert (row["reason"], row["where"], row["id"]) == (reason, f"item 1, {where}", "a")
 
 
 @pytest.mark.parametrize(
@@ -352,8 +352,9 @@ def test_the_real_samples(shared_data: Path, tmp_path: Path) -> None:
     kept, dropped = cleaned(folder)
     assert len(kept) > 780
     assert {row["reason"] for row in dropped} <= {
-        "unknown_shape", "too_short", "not_alternating", "blocked_word", "duplicate",
-    }  # fmt: skip
+        *("unknown_shape", "too_short", "not_alternating"),
+        *("empty_answer", "blocked_word", "duplicate"),
+    }
     assert [row["source"] for row in dropped if row["reason"] == "unknown_shape"] == [
         "openchat_ipynb_gpt4_first_prompts.json"
     ]

@@ -35,6 +35,7 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     (folder / "ShareGPT" / "b.html").write_bytes(page("b"))
     (folder / "ShareGPT" / "deep" / "c.htm").write_bytes(page("c"))
     (folder / "ShareGPT" / "a.html.gz").write_bytes(generator.packed(page("a")))
+    (folder / "ShareGPT" / "D.HTML.GZ").write_bytes(generator.packed(page("d")))
     (folder / "ShareGPT" / ".hidden.html").write_bytes(page("hidden"))
     (folder / "notes.txt").write_text("not a chat", "utf-8")
     (folder / "openchat.map.html").write_text("<html>our own</html>", "utf-8")
@@ -54,9 +55,9 @@ def test_pages_in_every_wrapping_are_one_run(tmp_path: Path) -> None:
     (folder / "dump.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
     kept, dropped = cleaned(folder)
     assert dropped == []
-    assert [row["id"] for row in kept] == ["a", "b", "c", "row", "zip1", "zip2", "t1", "t2"]
+    assert [row["id"] for row in kept] == ["d", "a", "b", "c", "row", "zip1", "zip2", "t1", "t2"]
     report = json.loads((tmp_path / "out" / "clean.report.json").read_text("utf-8"))
-    assert (report["read"], report["ignored_files"]) == (8, 3)
+    assert (report["read"], report["ignored_files"]) == (9, 3)
 
 
 def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
@@ -92,8 +93,8 @@ def test_broken_archives_and_dumps_are_drops(tmp_path: Path) -> None:
     kept, dropped = cleaned(folder)
     assert len(kept) == 1
     assert [(row["source"], row["where"], row["reason"]) for row in dropped] == [
-        ("b.zip", "", "unreadable"),
-        ("c.tar", "", "unreadable"),
+        ("b.zip", "file", "unreadable"),
+        ("c.tar", "file", "unreadable"),
         ("d.jsonl", "line 1", "unknown_shape"),
         ("d.jsonl", "line 2", "bad_json"),
         ("d.jsonl", "line 3", "too_short"),
@@ -101,7 +102,7 @@ def test_broken_archives_and_dumps_are_drops(tmp_path: Path) -> None:
         ("e.json", "item 1", "unknown_shape"),
         ("e.json", "item 2, turn 1", "bad_turn"),
         ("e.json", "item 3", "bad_json"),
-        ("f.jsonl.gz", "", "unreadable"),
+        ("f.jsonl.gz", "file", "unreadable"),
         ("g.json", "item 1", "not_utf8"),
     ]
 

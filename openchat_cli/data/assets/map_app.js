@@ -111,6 +111,8 @@
     for (let i = 0; i < set.count; i += 1) {
       scene.shown[i] = (!matches || matches[i]) && fields.every(([codes, off]) => !off.has(codes[i])) ? 1 : 0;
     }
+    // The pointer may rest where the point that it named is hidden now.
+    if (scene.hovered >= 0 && !scene.shown[scene.hovered]) scene.hover(-1);
     legend();
     nameClusters();
     list();
@@ -173,7 +175,8 @@
   $("clear").addEventListener("click", () => { chosen = null; list(); });
 
   $("export").addEventListener("click", () => {
-    const lines = listed.map((i) => set.ids[i].replace(/[\r\n]+/g, " "));
+    // An id that a plain line would not hold as it is stands there as a JSON string.
+    const lines = listed.map((i) => (/^[[{"\s]|[\r\n]|\s$/.test(set.ids[i]) ? JSON.stringify(set.ids[i]) : set.ids[i]));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\n"), "\n"], { type: "text/plain" }));
     link.download = `${set.name}.ids.txt`;
@@ -370,6 +373,7 @@
     $("search").value = "";
     $("found").textContent = "";
     close();
+    $("tip").hidden = true;
     $("title").textContent = MapChat.visible(data.name);
     $("about").textContent = data.about;
     document.title = `${MapChat.visible(data.name)} - map`;

@@ -19,13 +19,17 @@ const MapChat = (() => {
     return made;
   };
 
-  // Code spans first, then bold, emphasis, links and escapes in what is between them.
+  // Code spans are taken out first, NUL in their places (`visible` leaves none in a text), then bold,
+  // emphasis, links and escapes are read, and the spans put back wherever they stand.
   const inline = (parent, text) => {
+    const spans = [], parts = [];
     let at = 0;
     while (at < text.length) {
       const tick = text.indexOf("`", at);
-      if (tick < 0) { marks(parent, text.slice(at)); return; }
-      let width = 1;
+      if (tick < 0) break;
+      let width = 1, slashes = 0;
+      while (text[tick - 1 - slashes] === "\\") slashes += 1;
+      if (slashes % 2) { parts.push(text.slice(at, tick + 1)); at = tick + 1; continue; }
       while (text[tick + width] === "`") width += 1;
       const run = "`".repeat(width);
       let end = text.indexOf(run, tick + width);
@@ -34,36 +38,40 @@ const MapChat = (() => {
         while (text[next] === "`") next += 1;
         end = text.indexOf(run, next);
       }
-      if (end < 0) { marks(parent, text.slice(at, tick + width)); at = tick + width; continue; }
-      marks(parent, text.slice(at, tick));
-      add(parent, "code", text.slice(tick + width, end).trim() || run);
+      if (end < 0) { parts.push(text.slice(at, tick + width)); at = tick + width; continue; }
+      parts.push(text.slice(at, tick), "\0");
+      spans.push(text.slice(tick + width, end).trim() || run);
       at = end + width;
     }
+    parts.push(text.slice(at));
+    marks(parent, parts.join(""), spans.values());
   };
 
-  const MARK = /\*\*([^*\n]{1,2000})\*\*|\*([^*\s](?:[^*\n]{0,500}[^*\s])?)\*|\[([^\][\n]{1,300})\]\((https?:[^()\s]{1,500})\)|\\([!-/:-@[-`{-~])/g;
-  const marks = (parent, text) => {
+  const MARK = /\*\*([^*\n]{1,2000})\*\*|\*([^*\s](?:[^*\n]{0,500}[^*\s])?)\*|\[([^\][\n]{1,300})\]\((https?:[^()\s\0]{1,500})\)|\\([!-/:-@[-`{-~])|\0/g;
+  const marks = (parent, text, spans) => {
     let at = 0;
     for (const found of text.matchAll(MARK)) {
       parent.append(text.slice(at, found.index));
       at = found.index + found[0].length;
-      if (found[1] !== undefined) add(parent, "strong", found[1]);
-      else if (found[2] !== undefined) add(parent, "em", found[2]);
-      else if (found[3] !== undefined) link(parent, found[3], found[4]);
-      else parent.append(found[5]);
+      if (found[1] !== undefined) marks(add(parent, "strong"), found[1], spans);
+      else if (found[2] !== undefined) marks(add(parent, "em"), found[2], spans);
+      else if (found[3] !== undefined) marks(link(parent, found[4]), found[3], spans);
+      else if (found[5] !== undefined) parent.append(found[5]);
+      else add(parent, "code", spans.next().value);
     }
     parent.append(text.slice(at));
   };
 
-  const link = (parent, text, address) => {
-    const made = add(parent, "a", text);
+  const link = (parent, address) => {
+    const made = add(parent, "a");
     made.href = address;
     made.rel = "noopener noreferrer nofollow";
     made.target = "_blank";
     made.title = address;
+    return made;
   };
 
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((one) => one.trim());
+  const cells = (line) => line.trim().replace(/^\||(?<!\\)\|$/g, "").split(/(?<!\\)\|/).map((one) => one.trim().replaceAll("\\|", "|"));
   const isRule = (line) => line !== undefined && line.includes("-") && /^[ \t:|-]+$/.test(line) && line.includes("|");
 
   // Line by line, so that the time grows with the length and nothing recurses deep.

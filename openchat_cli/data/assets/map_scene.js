@@ -338,7 +338,9 @@ const MapScene = (() => {
       pen.textBaseline = "middle";
       pen.lineJoin = "round";
       for (const label of this.labels) {
-        const [x, y] = this.project(...label.at), half = pen.measureText(label.text).width / 2 + 4 * ratio;
+        const [real, y] = this.project(...label.at), half = pen.measureText(label.text).width / 2 + 4 * ratio;
+        if (real < 0 || real > this.width) continue;
+        const x = Math.max(half, Math.min(this.width - half, real)); // whole also at the edges
         const box = [x - half, y - 10 * ratio, x + half, y + 10 * ratio];
         if (taken.some((o) => box[0] < o[2] && box[2] > o[0] && box[1] < o[3] && box[3] > o[1])) continue;
         taken.push(box);

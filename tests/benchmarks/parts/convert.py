@@ -177,17 +177,17 @@ def _slow_peer(rows: Path, model: Path, folder: Path) -> None:
 
 
 def _json(folder: Path) -> None:
-    from openchat_cli.data.parts import SplitWriter, record
+    from openchat_cli.data.parts import SplitWriter, numbers, record
 
     rows = _token_rows()
     value = [[memoryview(row.packed).cast("i").tolist(), _mask(row)] for row in rows]
     total = sum(len(row.packed) for row in rows) // 4
 
     def ours() -> None:
-        names = [str(token) for token in range(50_000)]
+        known = numbers(50_000)
         with (folder / "json.ours").open("wb") as stream:
             for row in rows:
-                stream.write(record(row, names) + b",\n")
+                stream.write(record(row, known) + b",\n")
 
     def all_files() -> None:
         names = ("tokens", "texts", "twin")
