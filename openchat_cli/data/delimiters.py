@@ -6,6 +6,7 @@ that nobody needs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ from openchat_cli.data.marks import Range, flanking, flanking_underscore
 
 Pairs = set[tuple[int, int, int]]  # (place of the opener, place of the closer, how many)
 
-_MOST_PLACES, _MOST_RANGES = 16, 40
+_DELIMITERS = re.compile(r"[*_~]+")
+_RUN = re.compile(r"\*+|_+|~+")
+_LEAST_WORK = 48  # runs looked at for a block of any length
 
 
 @dataclass(slots=True)
@@ -26,6 +29,11 @@ class _Run:
     closes: bool
 
 
+def differ(text: str) -> bool:
+    """Whether runs have different lengths: some that could pair may not then."""
+    return len(set(map(len, _RUN.findall(text)))) > 1
+
+
 def fewest(
     text: str, places: set[int], tried: Sequence[int], groups: Sequence[Sequence[Range]]
 ) -> set[int]:
@@ -34,20 +42,24 @@ def fewest(
     `groups` are the ranges that may hold delimiters: outside links, then in each link's text. A
     block with very many of them keeps all its backslashes.
     """
-    if len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
+    if len(tried) * len(_DELIMITERS.findall(text)) > max(_LEAST_WORK, len(text)):
         return places
-    wanted = [_pairs(text, ranges, places) for ranges in groups]
+    views = [(text, ranges) for ranges in groups]
+    # To some readers a link's text ends as a block does: with white space, not with a bracket.
+    views += [(text[: ranges[-1][1]], ranges) for ranges in groups[1:] if ranges]
+    wanted = [_pairs(view, ranges, places) for view, ranges in views]
     kept = places.difference(tried)
     if all(
-        _pairs(text, ranges, kept) == pairs for ranges, pairs in zip(groups, wanted, strict=True)
+        _pairs(view, ranges, kept) == pairs
+        for (view, ranges), pairs in zip(views, wanted, strict=True)
     ):
         return kept
     kept = set(places)
     for place in sorted(tried, reverse=True):
         kept.discard(place)
         if any(
-            _pairs(text, ranges, kept) != pairs
-            for ranges, pairs in zip(groups, wanted, strict=True)
+            _pairs(view, ranges, kept) != pairs
+            for (view, ranges), pairs in zip(views, wanted, strict=True)
         ):
             kept.add(place)
     return kept
@@ -90,18 +102,16 @@ def _runs(text: str, ranges: Sequence[Range], escaped: set[int]) -> list[_Run]:
     runs: list[_Run] = []
     end = -1
     for start, stop in ranges:
-        at = max(start, end)
-        while at < stop:
-            char = text[at]
-            if char not in "*_~" or at in escaped:
-                at += 1
+        while found := _DELIMITERS.search(text, max(start, end), stop):
+            at = start = found.start()
+            if at in escaped:
+                start, end = at + 1, -1
                 continue
-            end = at + 1
+            char, end = text[at], at + 1
             while end < len(text) and text[end] == char and end not in escaped:
                 end += 1
             if char != "~" or end - at == 2:
                 runs.append(_run(text, at, end))
-            at = end
     return runs
 
 

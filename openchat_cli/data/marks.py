@@ -27,6 +27,8 @@ _HTML = re.compile(
     r"|!--|\?|![A-Za-z]|!\[CDATA\["
     r"|[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+>|[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+>)"
 )
+_BRACKET = re.compile(r"[\[\]]")
+_UNFINISHED = re.compile(r"`|<(?=[A-Za-z/!?])")
 _HTML_LINE = re.compile(r"<[A-Za-z/!?]")
 # What has a meaning at the start of a line, once the line's own indentation is gone.
 _LINE_START = re.compile(
@@ -40,6 +42,7 @@ _LINE_START = re.compile(
 )
 _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
+_WORDS = re.compile(r"[ \t]+[^ \t\n]")
 _FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
@@ -132,13 +135,11 @@ def link_target(url: str, title: str) -> str:
     return f'{url} "{title}"'
 
 
-def escapes(
-    text: str, literal: Sequence[Range], used: Set[str], brackets: Sequence[Range]
-) -> set[int]:
+def escapes(text: str, literal: Sequence[Range], used: Set[str], formula: int = 0) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the delimiters of the block's own emphasis and maths; `brackets` are the literal
-    ranges inside links whose square brackets don't pair.
+    `used` holds the delimiters of the block's own emphasis; `formula` is where its last formula
+    ends: a dollar before that could be taken for one of a formula's.
     """
     found: set[int] = set()
     runs: dict[str, list[re.Match[str]]] = {}
@@ -150,7 +151,7 @@ def escapes(
             if char in "*_~`":
                 runs.setdefault(char, []).append(match)
             elif char == "$":
-                if "$" in used:
+                if match.start() < formula:
                     found.add(match.start())
             elif is_misread(text, match.start()):
                 found.add(match.start())
@@ -159,9 +160,36 @@ def escapes(
             found |= _ticks(text, matches)
         else:
             found |= _delimiters(text, matches, mixed=char in used)
-    for start, end in brackets:
-        found |= {at for at in range(start, end) if text[at] in "[]"}
     return found
+
+
+def unpaired(text: str, ranges: Sequence[Range], places: Set[int]) -> set[int]:
+    """Square brackets in the text of one link that have no partner there.
+
+    Those at `places` have their backslash and are none.
+    """
+    found: set[int] = set()
+    opened: list[int] = []
+    for start, end in ranges:
+        for match in _BRACKET.finditer(text, start, end):
+            at = match.start()
+            if at in places:
+                continue
+            if match[0] == "[":
+                opened.append(at)
+            elif opened:
+                opened.pop()
+            else:
+                found.add(at)
+    return found.union(opened)
+
+
+def description(text: str) -> str:
+    """What stands in an image's square brackets."""
+    places = escapes(f"{text}]", [(0, len(text))] if text else [], frozenset())
+    # Code and HTML bind tighter than brackets: what follows the image could complete them.
+    places |= {match.start() for match in _UNFINISHED.finditer(text)}
+    return with_backslashes(text, places | unpaired(text, [(0, len(text))], places))
 
 
 def is_misread(text: str, at: int) -> bool:
@@ -235,8 +263,8 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     for match in _LINE_START.finditer(text):
         start = match.start()
         if match["item"] is not None:
-            # Only a list that starts with 1 can interrupt a paragraph.
-            if start == 0 or int(match["item"]) == 1:
+            # Only a list that starts with 1, and with words, can interrupt a paragraph.
+            if start == 0 or (int(match["item"]) == 1 and _WORDS.match(text, match.end())):
                 found.add(match.end("item"))
         elif match["underline"] is not None:
             if start:
