@@ -125,6 +125,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _usage_error(message: str, context: Any) -> int:
+    # Typer's types may be checked by pydantic, which says so first.
+    message = message.replace("Value error, ", "")
     if message:  # empty where a command without arguments has already shown its help
         path = context.command_path if context else "openchat"
         error_line(UsageError(message[:1].lower() + message[1:].rstrip("."), f"{path} --help"))

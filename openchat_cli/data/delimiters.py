@@ -1,10 +1,12 @@
 """Which runs of `*`, `_` and `~~` a reader pairs: CommonMark 0.31's procedure for emphasis.
 
-Used where a block has literal delimiters, to leave out the backslashes that nobody needs.
+Used where a block has emphasis of its own beside literal delimiters, to leave out the backslashes
+that nobody needs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +14,9 @@ from openchat_cli.data.marks import Range, flanking, flanking_underscore
 
 Pairs = set[tuple[int, int, int]]  # (place of the opener, place of the closer, how many)
 
-_MOST_PLACES, _MOST_RANGES = 16, 40
+_DELIMITERS = re.compile(r"[*_~]+")
+_RUN = re.compile(r"\*+|_+|~+")
+_LEAST_WORK = 48  # runs looked at for a block of any length
 
 
 @dataclass(slots=True)
@@ -25,6 +29,11 @@ class _Run:
     closes: bool
 
 
+def differ(text: str) -> bool:
+    """Whether runs have different lengths: some that could pair may not then."""
+    return len(set(map(len, _RUN.findall(text)))) > 1
+
+
 def fewest(
     text: str, places: set[int], tried: Sequence[int], groups: Sequence[Sequence[Range]]
 ) -> set[int]:
@@ -33,20 +42,24 @@ def fewest(
     `groups` are the ranges that may hold delimiters: outside links, then in each link's text. A
     block with very many of them keeps all its backslashes.
     """
-    if len(tried) > _MOST_PLACES or sum(map(len, groups)) > _MOST_RANGES:
+    if len(tried) * len(_DELIMITERS.findall(text)) > max(_LEAST_WORK, len(text)):
         return places
-    wanted = [_pairs(text, ranges, places) for ranges in groups]
+    views = [(text, ranges) for ranges in groups]
+    # To some readers a link's text ends as a block does: with white space, not with a bracket.
+    views += [(text[: ranges[-1][1]], ranges) for ranges in groups[1:] if ranges]
+    wanted = [_pairs(view, ranges, places) for view, ranges in views]
     kept = places.difference(tried)
     if all(
-        _pairs(text, ranges, kept) == pairs for ranges, pairs in zip(groups, wanted, strict=True)
+        _pairs(view, ranges, kept) == pairs
+        for (view, ranges), pairs in zip(views, wanted, strict=True)
     ):
         return kept
     kept = set(places)
     for place in sorted(tried, reverse=True):
         kept.discard(place)
         if any(
-            _pairs(text, ranges, kept) != pairs
-            for ranges, pairs in zip(groups, wanted, strict=True)
+            _pairs(view, ranges, kept) != pairs
+            for (view, ranges), pairs in zip(views, wanted, strict=True)
         ):
             kept.add(place)
     return kept
@@ -56,9 +69,6 @@ def _pairs(text: str, ranges: Sequence[Range], escaped: set[int]) -> Pairs:
     found: Pairs = set()
     waiting: list[_Run] = []
     for run in _runs(text, ranges, escaped):
-        if run.char == "~" and run.length > 2:
-            found.add((run.start, run.end, 0))  # readers differ: to be kept as it is
-            continue
         while run.closes and run.start < run.end:
             index = _opener(waiting, run)
             if index is None:
@@ -92,18 +102,16 @@ def _runs(text: str, ranges: Sequence[Range], escaped: set[int]) -> list[_Run]:
     runs: list[_Run] = []
     end = -1
     for start, stop in ranges:
-        at = max(start, end)
-        while at < stop:
-            char = text[at]
-            if char not in "*_~" or at in escaped:
-                at += 1
+        while found := _DELIMITERS.search(text, max(start, end), stop):
+            at = start = found.start()
+            if at in escaped:
+                start, end = at + 1, -1
                 continue
-            end = at + 1
+            char, end = text[at], at + 1
             while end < len(text) and text[end] == char and end not in escaped:
                 end += 1
-            if char != "~" or end - at > 1:
+            if char != "~" or end - at == 2:
                 runs.append(_run(text, at, end))
-            at = end
     return runs
 
 

@@ -7,7 +7,7 @@ lone `*` is only a star unless another one follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from itertools import accumulate
 
 from openchat_cli.data import delimiters, emphasis, marks
@@ -63,6 +63,7 @@ def _settled(text: str, *, at_start: bool) -> str:
 
 # The last emphasis that was written as one piece: its place, kind and text.
 _Whole = tuple[int, Emphasis, str]
+_NONE = -1  # no place
 _NO_WHOLE: _Whole = (-1, "em", "")
 
 
@@ -77,7 +78,7 @@ class Inline:
         self._depth: dict[str, int] = {}
         self._whole = _NO_WHOLE
         self._used: set[str] = set()  # delimiters of emphasis
-        self._has_maths = False
+        self._formula = _NONE  # place of the last one
         self._wholes: set[int] = set()  # places of emphasis in one piece
         self._code = (-1, "")  # the last span of code: its place and text
         self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
@@ -131,8 +132,8 @@ class Inline:
         self._code = (place, text)
 
     def maths(self, text: str) -> None:
-        """TeX between its dollars; a text's own dollars beside it are escaped."""
-        self._has_maths = True
+        """TeX between its dollars; a text's own dollars before it are escaped."""
+        self._formula = len(self.pieces)
         self.markup(text)
 
     def image(self, description: str, source: str, title: str) -> None:
@@ -329,7 +330,7 @@ class Inline:
         pieces = self.pieces
         self.pieces = []
         if not (self._literal or self._open or self._closed):
-            if self._used or self._opaque or self._has_maths:
+            if self._used or self._opaque or self._formula != _NONE:
                 self._forget()
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
             return text.strip(SPACE), frozenset()
@@ -343,8 +344,9 @@ class Inline:
         pieces[-1] = pieces[-1].rstrip(SPACE)
         text = "".join(pieces)
         places = self._places(text)
-        delimiting = "*_~" if "~" in self._used else "*_"
-        if tried := [place for place in places if text[place] in delimiting]:
+        delimiting = self._used.intersection("~").union("*_")
+        tried = [place for place in places if text[place] in delimiting]
+        if tried and (self._closed or self._wholes or delimiters.differ(text)):
             others = self._wholes.union(self._literal)
             groups = emphasis.groups(pieces, self._closed, others)
             places = delimiters.fewest(text, places, tried, groups)
@@ -356,7 +358,7 @@ class Inline:
 
     def _forget(self) -> None:
         self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
-        self._whole, self._has_maths = _NO_WHOLE, False
+        self._whole, self._formula = _NO_WHOLE, _NONE
         self._used.clear()
         self._opaque.clear()
         self._wholes.clear()
@@ -364,23 +366,27 @@ class Inline:
     def _places(self, text: str) -> set[int]:
         """Where backslashes must go."""
         pieces = self.pieces
-        in_links = [
-            [i for i in range(mark.start + 1, mark.end) if i not in self._opaque]
+        links = [
+            found
             for mark in self._closed
             if mark.kind == "link"
-            and any("[" in piece or "]" in piece for piece in pieces[mark.start + 1 : mark.end])
+            and (found := [i for i in range(mark.start + 1, mark.end) if self._has_brackets(i)])
         ]
-        if not (self._literal or in_links):
+        if not (self._literal or links):
             return set()
         ends = list(accumulate(map(len, pieces)))
+        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal if pieces[i]]
+        # No dollar after the last formula can take one of its own.
+        formula = 0 if self._formula == _NONE else ends[self._formula]
+        places = marks.escapes(text, ranges, self._used, formula)
+        for found in links:
+            inside = [(ends[i] - len(pieces[i]), ends[i]) for i in found]
+            places |= marks.unpaired(text, inside, places)
+        return places
 
-        def ranges(places: Sequence[int]) -> list[marks.Range]:
-            return [(ends[i] - len(pieces[i]), ends[i]) for i in places if pieces[i]]
-
-        if self._has_maths:
-            self._used.add("$")
-        found = marks.escapes(text, ranges(self._literal), self._used)
-        return found.union(*(marks.loose_brackets(text, ranges(link)) for link in in_links))
+    def _has_brackets(self, index: int) -> bool:
+        piece = self.pieces[index]
+        return ("[" in piece or "]" in piece) and index not in self._opaque
 
 
 def _is_autolink(target: str, text: str) -> bool:

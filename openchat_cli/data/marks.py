@@ -27,6 +27,8 @@ _HTML = re.compile(
     r"|!--|\?|![A-Za-z]|!\[CDATA\["
     r"|[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+>|[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+>)"
 )
+_BRACKET = re.compile(r"[\[\]]")
+_UNFINISHED = re.compile(r"`|<(?=[A-Za-z/!?])")
 _HTML_LINE = re.compile(r"<[A-Za-z/!?]")
 # What has a meaning at the start of a line, once the line's own indentation is gone.
 _LINE_START = re.compile(
@@ -40,10 +42,8 @@ _LINE_START = re.compile(
 )
 _LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
+_WORDS = re.compile(r"[ \t]+[^ \t\n]")
 _FENCE = re.compile(r"^`{3,}+(?=[^`\n]*$)", re.M)
-_BRACKET = re.compile(r"[\[\]]")
-# A back-tick may pair with a later one; the last back-slash would be the closing bracket's.
-_RISKY_IN_IMAGE = re.compile(r"`|<(?=[A-Za-z/!?])|\\\Z")
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
 
 _DEEPEST_PARENTHESES = 32  # readers may stop there
@@ -135,36 +135,11 @@ def link_target(url: str, title: str) -> str:
     return f'{url} "{title}"'
 
 
-def description(text: str) -> str:
-    """What stands in an image's square brackets: plain text on one line."""
-    whole = [(0, len(text))] if text else []
-    places = escapes(text, whole, frozenset()) | loose_brackets(text, whole)
-    places |= {match.start() for match in _RISKY_IN_IMAGE.finditer(text)}
-    return with_backslashes(text, places)
-
-
-def loose_brackets(text: str, ranges: Sequence[Range]) -> set[int]:
-    """The square brackets of a link's text that don't pair, or that would be a link themselves."""
-    found: set[int] = set()
-    waiting: list[int] = []
-    for start, end in ranges:
-        for match in _BRACKET.finditer(text, start, end):
-            at = match.start()
-            if match[0] == "[":
-                waiting.append(at)
-            elif not waiting:
-                found.add(at)
-            else:
-                opener = waiting.pop()
-                if text[at + 1 : at + 2] == "(" and is_misread(text, at):
-                    found |= {opener, at}
-    return found.union(waiting)
-
-
-def escapes(text: str, literal: Sequence[Range], used: Set[str]) -> set[int]:
+def escapes(text: str, literal: Sequence[Range], used: Set[str], formula: int = 0) -> set[int]:
     """Where in `text` a backslash must go so that its literal ranges read as they stand.
 
-    `used` holds the delimiters of the block's own emphasis and maths.
+    `used` holds the delimiters of the block's own emphasis; `formula` is where its last formula
+    ends: a dollar before that could be taken for one of a formula's.
     """
     found: set[int] = set()
     runs: dict[str, list[re.Match[str]]] = {}
@@ -176,7 +151,7 @@ def escapes(text: str, literal: Sequence[Range], used: Set[str]) -> set[int]:
             if char in "*_~`":
                 runs.setdefault(char, []).append(match)
             elif char == "$":
-                if "$" in used:
+                if match.start() < formula:
                     found.add(match.start())
             elif is_misread(text, match.start()):
                 found.add(match.start())
@@ -186,6 +161,35 @@ def escapes(text: str, literal: Sequence[Range], used: Set[str]) -> set[int]:
         else:
             found |= _delimiters(text, matches, mixed=char in used)
     return found
+
+
+def unpaired(text: str, ranges: Sequence[Range], places: Set[int]) -> set[int]:
+    """Square brackets in the text of one link that have no partner there.
+
+    Those at `places` have their backslash and are none.
+    """
+    found: set[int] = set()
+    opened: list[int] = []
+    for start, end in ranges:
+        for match in _BRACKET.finditer(text, start, end):
+            at = match.start()
+            if at in places:
+                continue
+            if match[0] == "[":
+                opened.append(at)
+            elif opened:
+                opened.pop()
+            else:
+                found.add(at)
+    return found.union(opened)
+
+
+def description(text: str) -> str:
+    """What stands in an image's square brackets."""
+    places = escapes(f"{text}]", [(0, len(text))] if text else [], frozenset())
+    # Code and HTML bind tighter than brackets: what follows the image could complete them.
+    places |= {match.start() for match in _UNFINISHED.finditer(text)}
+    return with_backslashes(text, places | unpaired(text, [(0, len(text))], places))
 
 
 def is_misread(text: str, at: int) -> bool:
@@ -259,9 +263,8 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     for match in _LINE_START.finditer(text):
         start = match.start()
         if match["item"] is not None:
-            # Only a list that starts with 1, and not with an empty item, can interrupt a paragraph.
-            is_empty = text[match.end() : match.end() + 1] in ("", "\n")
-            if start == 0 or (int(match["item"]) == 1 and not is_empty):
+            # Only a list that starts with 1, and with words, can interrupt a paragraph.
+            if start == 0 or (int(match["item"]) == 1 and _WORDS.match(text, match.end())):
                 found.add(match.end("item"))
         elif match["underline"] is not None:
             if start:
@@ -273,8 +276,6 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
         ):
             # What is left of the run must not pair with a later one.
             found |= set(range(start, match.end()))
-        elif start and match[0] in "+*" and text[start + 1 : start + 2] in ("", "\n"):
-            pass  # the same of an empty item with a bullet
         elif match[0][0] != "~" and places.isdisjoint(range(start, match.end())):
             found.add(start)
     return found

@@ -243,8 +243,8 @@ def test_the_script_is_found_wherever_and_however_it_stands(tmp_path: Path) -> N
         b'<!-- <script id="__NEXT_DATA__">{}</script> --><script id="__NEXT_DATA__">%s</script>',
         b"<script id='__NEXT_DATA__' data-a='b > c'>%s</script>",
         b"<script data-a='<b>' id='&#95;_NEXT_DATA__'>%s</script>",
-        b'<title><script id="__NEXT_DATA__">{}</script></title><script id=__NEXT_DATA__>%s'
-        b"</script>",
+        b'<title><script id="__NEXT_DATA__">{}</script></title>'
+        b"<script id=__NEXT_DATA__>%s</script>",
         b'<textarea><script id="__NEXT_DATA__">{}</script></TEXTAREA><script id=__NEXT_DATA__>%s'
         b"</script>",
         b"<textarea>%%s<script id='__NEXT_DATA__'>{}</script></textarea>"

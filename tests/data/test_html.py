@@ -105,8 +105,8 @@ EXAMPLES = {
     ),
     "dollars beside TeX": (
         '<p>$5 for <span class="katex"><math><annotation encoding="application/x-tex">x'
-        "</annotation></math></span></p><p>$5 and $6</p>",
-        "\\$5 for $x$\n\n$5 and $6",
+        "</annotation></math></span> or $6</p><p>$5 and $6</p>",
+        "\\$5 for $x$ or $6\n\n$5 and $6",
     ),
     "MathJax": (
         '<p>a <span class="MathJax_Preview">y</span><span class="MathJax"><span>x</span></span>'
