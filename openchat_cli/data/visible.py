@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html import unescape
 
 from openchat_cli.data.dom import TAG, decode, name_of, without_comments
@@ -19,6 +20,19 @@ _INLINE = {
     *("a", "abbr", "b", "big", "code", "del", "em", "font", "i", "ins", "kbd", "mark", "s", "samp"),
     *("small", "span", "strike", "strong", "sub", "sup", "u", "var", "wbr"),
 }
+
+# What can part a word in HTML that is ASCII: inline tags between two letters, a comment, or a
+# reference to a character that is none of the four that browsers write. Either pattern begins with
+# one character, for which a text is looked through at once.
+_INLINE_TAG = (
+    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-zA-Z0-9])"
+    r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
+)
+_PARTED = re.compile(
+    rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII | re.IGNORECASE
+)
+_REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|nbsp);)")
+_RUN = re.compile(r"\w++", re.ASCII)
 
 _MARKUP = re.compile(
     r"""
@@ -113,6 +127,26 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     yield text[at:], False
 
 
+@cache
+def _runs(word: str) -> list[str]:
+    """The ASCII letters that a folded word has in a row."""
+    return _RUN.findall(word)
+
+
+def may_say(texts: Sequence[str], pages: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether plain texts or HTML might say a folded word; a quick no is right, a yes is a guess.
+
+    In ASCII without anything that parts a word, its letters stand in a row even before tags are
+    taken away, which is most of the work.
+    """
+    html = "\n".join(pages)
+    everything = "\n".join([html, *texts])
+    if not everything.isascii() or _REFERENCE.search(html) or _PARTED.search(html):
+        return True
+    lower = everything.lower()
+    return any(all(run in lower for run in _runs(word)) for word in words)
+
+
 def caseless(text: str) -> str:
     """Text without regard to case and to how its accents are coded."""
     text = text.casefold()
@@ -126,6 +160,8 @@ def folded(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of the text can be seen: spaces, zero-width characters, fillers."""
+    if "!" <= text[:1] <= "~":
+        return False  # nearly every text
     return all(
         character in _BLANKS or unicodedata.category(character) in _UNSEEN for character in text
     )
@@ -133,4 +169,6 @@ def is_blank(text: str) -> bool:
 
 def says_nothing(markdown: str) -> bool:
     """Whether an answer holds no text: it is blank, or nameless pictures and empty code blocks."""
+    if markdown[:1].isascii() and markdown[:1].isalnum():
+        return False  # nearly every answer
     return is_blank(markdown) or _BARE.match(markdown) is not None

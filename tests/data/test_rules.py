@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections import Counter
@@ -192,6 +193,65 @@ def test_a_converter_that_fails_fails_one_conversation() -> None:
 def test_blocked_words_are_what_is_seen(text: str, form: Form, found: bool) -> None:
     answer = reason(ASK, turn("gpt", text, form), blocked=("openai",))
     assert answer == (("blocked_word", "turn 2") if found else None)
+
+
+def test_the_quick_look_for_blocked_words_overlooks_none() -> None:
+    """What it says no to is not said: HTML put together at random from what can part a word."""
+    chance = random.Random(3)
+    words = ("open ai", "i'm", "openai", "\u00e9t\u00e9", "a_b")
+    pieces = (
+        *(
+            "o",
+            "pen",
+            "Open",
+            "AI",
+            "ai",
+            "i",
+            "'m",
+            "I",
+            " ",
+            "\n",
+            "t",
+            "_b",
+            "a",
+            "\u00e9",
+            "\u017f",
+        ),
+        *("<b>", "</b>", "<B class='x>y'>", '<i title="a<b>c">', "</span >", "<b", '<b "', "<bx>"),
+        *(
+            "<p>",
+            "</p>",
+            "<br/>",
+            "<button>",
+            "</button>",
+            "<svg>",
+            "</svg>",
+            "<a-b>",
+            "<!x>",
+            "<? >",
+        ),
+        *(
+            "<!--",
+            "-->",
+            "<!-- x -->",
+            "&#111;",
+            "&eacute;",
+            "&amp;",
+            "&lt;",
+            "&nbsp;",
+            "&",
+            "#111;",
+        ),
+    )
+    quick = said = 0
+    for _ in range(20_000):
+        html = "".join(chance.choices(pieces, k=chance.randrange(1, 9)))
+        seen = visible.folded(visible.of_html(html))
+        if not visible.may_say((), (html,), words):
+            quick += 1
+            assert not any(word in seen for word in words), html
+        said += any(word in seen for word in words)
+    assert quick > 1000 and said > 300
 
 
 def test_blocked_words_fold_case_and_white_space() -> None:
