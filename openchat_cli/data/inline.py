@@ -18,12 +18,12 @@ HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
 
-_BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
 _NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
 # What may mean something where it stands; at the edges of a piece the next one decides.
+# (Each branch begins with a character: so the search skips to the next of those.)
 _RISKY = re.compile(
-    r"[`~$]|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
+    r"`|~|\$|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
     r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
 )
 # What is risky by its neighbours alone can be settled at once; this can't.
@@ -43,6 +43,13 @@ def plain_line(source: str) -> str:
         return ""
     line = source.strip(" ")
     return line if marks.is_plain_start(line) else ""
+
+
+def _with_bare_breaks(text: str) -> str:
+    """Text whose line ends have no white space beside them, one for several in a row."""
+    first, *middle, last = text.split("\n")
+    kept = [bare for line in middle if (bare := line.strip(SPACE))]
+    return "\n".join([first.rstrip(SPACE), *kept, last.lstrip(SPACE)])
 
 
 def one_paragraph(tex: str) -> str:
@@ -97,7 +104,7 @@ class Inline:
         text = decode(source)
         pieces = self.pieces
         if "\n" in text:
-            text = _BREAKS.sub("\n", text)
+            text = _with_bare_breaks(text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
         if not pieces or pieces[-1][-1:] in _SPACES:
