@@ -9,7 +9,6 @@ What later backslashes may have made needless is tried once more, within bounds.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from typing import NamedTuple
 
 from openchat_cli.data.flanking import flanking, flanking_underscore
 
@@ -18,12 +17,8 @@ _LEAST_WORK = 96  # runs looked at again for a block of any length
 Pairs = set[tuple[int, int, int]]  # (place of the opener, place of the closer, how many)
 
 
-class Segment(NamedTuple):
-    """Neighbouring delimiters of one kind in a text, all literal or all meant."""
-
-    start: int
-    end: int
-    literal: bool
+# Neighbouring delimiters of one kind in a text: start, end, whether all are literal (or all meant).
+Segment = tuple[int, int, bool]
 
 
 class _Run:
@@ -77,7 +72,7 @@ def escapes(text: str, segments: Sequence[Segment], ends: Sequence[int]) -> set[
 
 def _wanted(text: str, segments: Sequence[Segment]) -> Pairs:
     """The pairs of what is meant."""
-    meant = [segment for segment in segments if not segment.literal]
+    meant = [segment for segment in segments if not segment[2]]
     pairs: Pairs = set()
     if meant:
         _procedure(_runs(text, meant, ()), pairs, collect=True)
@@ -88,15 +83,10 @@ def _touching(text: str, segments: Sequence[Segment]) -> set[int]:
     """Literal delimiters that stand beside meant ones of their kind."""
     found: set[int] = set()
     for one, other in zip(segments, segments[1:], strict=False):
-        if one.end == other.start and one.literal != other.literal:
-            char = text[other.start]
-            if text[one.start] != char:
-                continue
-            step = 2 if char == "~" else 1  # a tilde alone means nothing
-            if one.literal:
-                found.update(range(one.end - 1, one.start - 1, -step))
-            else:
-                found.update(range(other.start, other.end, step))
+        (first, edge, literal), (start, end, too) = one, other
+        if edge == start and literal != too and text[first] == text[start]:
+            step = 2 if text[start] == "~" else 1  # a tilde alone means nothing
+            found.update(range(edge - 1, first - 1, -step) if literal else range(start, end, step))
     return found
 
 

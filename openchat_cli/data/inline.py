@@ -24,11 +24,11 @@ _NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 # What may mean something where it stands; at the edges of a piece the next one decides.
 # (Each branch begins with a character: so the search skips to the next of those.)
 _RISKY = re.compile(
-    r"`|~|\$|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
+    r"`|~|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
     r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
 )
 # What is risky by its neighbours alone can be settled at once; this can't.
-_CONTEXT = re.compile(r"[`*_~$]|\\\Z|<[!?]|<[^>]*+\Z|&[#\w]*+\Z")
+_CONTEXT = re.compile(r"[`*_~]|\\\Z|<[!?]|<[^>]*+\Z|&[#\w]*+\Z")
 _LOCAL = re.compile(r"[\\&<]")
 _AUTOLINK = re.compile(r"[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+")
 _NOT_IN_LINK = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
@@ -94,6 +94,8 @@ class Inline:
         self._wholes: list[tuple[int, int]] = []  # emphasis in one piece: place, delimiter's length
         self._code = (-1, "")  # the last span of code: its place and text
         self._bracketed: list[int] = []  # pieces of text with square brackets
+        self._dollars: list[int] = []  # pieces of text with dollars
+        self._exclaims = False  # whether a link stands right behind an exclamation mark
         self._links: list[tuple[int, int]] = []  # places of links in one piece, lengths of texts
 
     def text(self, source: str) -> None:
@@ -119,6 +121,8 @@ class Inline:
             return
         if "[" in text or "]" in text:
             self._bracketed.append(len(pieces))
+        if "$" in text:
+            self._dollars.append(len(pieces))
         if _RISKY.search(text):
             settled = None
             if not _CONTEXT.search(text):
@@ -243,6 +247,8 @@ class Inline:
             self._close_to("link")
         if not target:
             return
+        if self.pieces and self.pieces[-1][-1:] == "!":
+            self._exclaims = True
         self._depth["link"] = 1
         self._begin(Mark("link", len(self.pieces), target=target, title=title))
 
@@ -300,7 +306,7 @@ class Inline:
         alone = mark.kind == "link" and first == last and not mark.title
         if alone and _is_autolink(mark.target, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"
-            for places in (self._literal, self._bracketed):
+            for places in (self._literal, self._bracketed, self._dollars):
                 if places and places[-1] == first:
                     places.pop()
             self.markup(trail)
@@ -353,7 +359,9 @@ class Inline:
             pieces[-1] = pieces[-1].rstrip(SPACE)
         text = pieces[0] if len(pieces) == 1 else "".join(pieces)
         places: Set[int] = frozenset()
-        if self._literal or ((self._bracketed or marked) and "](" in text):
+        if self._dollars and self._formulas:
+            self._literal = sorted({*self._literal, *self._dollars})
+        if self._literal or self._exclaims or (self._bracketed and "](" in text):
             places = self._places(text, in_flow=in_flow)
         self._forget()
         if not marked:
@@ -367,28 +375,38 @@ class Inline:
 
     def _forget(self) -> None:
         self.pieces = []
-        if self._literal or self._closed or self._wholes or self._links or self._bracketed:
-            self._literal, self._closed, self._bracketed, self._links = [], [], [], []
-            self._wholes = []
-        if self._depth:
-            self._depth = {}
-        self._whole, self._formulas = _NO_WHOLE, []
+        if self._literal or self._bracketed or self._dollars:
+            self._literal, self._bracketed, self._dollars = [], [], []
+        if self._closed or self._wholes:
+            self._closed, self._wholes, self._depth = [], [], {}
+        if self._links or self._formulas:
+            self._links, self._formulas = [], []
+        self._depth.clear()
+        self._whole, self._exclaims = _NO_WHOLE, False
 
     def _places(self, text: str, *, in_flow: bool) -> set[int]:
         """Where backslashes must go."""
         pieces = self.pieces
+        if len(pieces) == 1:
+            # It may have lost white space at its ends.
+            whole = [(0, len(text))]
+            brackets = whole if self._bracketed and "](" in text else ()
+            scene = literals.Scene(brackets=brackets, in_flow=in_flow)
+            return literals.escapes(text, whole if self._literal else (), scene)
         ends = list(accumulate(map(len, pieces)))
         ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal]
         scene = literals.Scene(in_flow=in_flow)
         if "](" in text:
             scene.brackets = [(ends[i] - len(pieces[i]), ends[i]) for i in self._bracketed]
             scene.links = self._all_links(ends)
-        for place, width in self._wholes:
-            start = ends[place] - len(pieces[place])
-            scene.emphasis += [(start, start + width), (ends[place] - width, ends[place])]
-        if self._closed:
-            scene.emphasis += emphasis.delimiters(pieces, self._closed, ends)
-        scene.formulas = [(ends[i] - len(pieces[i]), ends[i]) for i in self._formulas]
+        if self._wholes or self._closed:
+            found = emphasis.delimiters(pieces, self._closed, ends)
+            for place, width in self._wholes:
+                start = ends[place] - len(pieces[place])
+                found += [(start, start + width), (ends[place] - width, ends[place])]
+            scene.emphasis = found
+        if self._formulas:
+            scene.formulas = [(ends[i] - len(pieces[i]), ends[i]) for i in self._formulas]
         return literals.escapes(text, ranges, scene)
 
     def _all_links(self, ends: list[int]) -> list[Link]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.entities import html5
 
 from openchat_cli.data import brackets, delimiters
@@ -51,10 +51,10 @@ _LONGEST_SPLIT = 32  # ticks in a run for which the one best place of a backslas
 class Scene:
     """What a block's text holds beside its literal ranges, by place."""
 
-    emphasis: list[Range] = field(default_factory=list)  # delimiters that are meant
-    links: list[Link] = field(default_factory=list)
-    formulas: list[Range] = field(default_factory=list)
-    brackets: list[Range] = field(default_factory=list)  # literal ranges that have some
+    emphasis: Sequence[Range] = ()  # delimiters that are meant
+    links: Sequence[Link] = ()
+    formulas: Sequence[Range] = ()
+    brackets: Sequence[Range] = ()  # literal ranges that have some
     in_flow: bool = True  # a paragraph, where a line can begin another block
 
 
@@ -207,19 +207,19 @@ def _dollars(text: str, literal: Sequence[int], formulas: Sequence[Range]) -> se
 
 def _delimiters(text: str, runs: Sequence[Range], scene: Scene) -> set[int]:
     """Literal `*`, `_` and `~~` that would be paired, outside of links and in the text of each."""
-    segments = [Segment(start, end, literal=True) for start, end in runs]
+    segments = [(start, end, True) for start, end in runs]
     if scene.emphasis:
-        segments += [Segment(start, end, literal=False) for start, end in scene.emphasis]
+        segments += [(start, end, False) for start, end in scene.emphasis]
         segments.sort()
     found: set[int] = set()
     at = 0
     outside: list[Segment] = []
     for opening, closing, _ in scene.links:
-        while at < len(segments) and segments[at].start < opening:
+        while at < len(segments) and segments[at][0] < opening:
             outside.append(segments[at])
             at += 1
         first = at
-        while at < len(segments) and segments[at].start < closing:
+        while at < len(segments) and segments[at][0] < closing:
             at += 1
         if first < at:
             # To some readers a link's text ends as a block does: with white space, not a bracket.
@@ -232,6 +232,9 @@ def with_backslashes(text: str, places: Set[int]) -> str:
     """`text` with a backslash before each place."""
     if not places:
         return text
+    if len(places) == 1:
+        (place,) = places
+        return f"{text[:place]}\\{text[place:]}"
     parts: list[str] = []
     begin = 0
     for place in sorted(places):
