@@ -359,9 +359,12 @@ class Inline:
             pieces[-1] = pieces[-1].rstrip(SPACE)
         text = pieces[0] if len(pieces) == 1 else "".join(pieces)
         places: Set[int] = frozenset()
-        if self._dollars and self._formulas:
-            self._literal = sorted({*self._literal, *self._dollars})
-        if self._literal or self._exclaims or (self._bracketed and "](" in text):
+        if (
+            self._literal
+            or self._exclaims
+            or (self._dollars and self._formulas)
+            or (self._bracketed and "](" in text)
+        ):
             places = self._places(text, in_flow=in_flow)
         self._forget()
         if not marked:
@@ -405,8 +408,9 @@ class Inline:
                 start = ends[place] - len(pieces[place])
                 found += [(start, start + width), (ends[place] - width, ends[place])]
             scene.emphasis = found
-        if self._formulas:
+        if self._formulas and self._dollars:
             scene.formulas = [(ends[i] - len(pieces[i]), ends[i]) for i in self._formulas]
+            scene.dollars = [(ends[i] - len(pieces[i]), ends[i]) for i in self._dollars]
         return literals.escapes(text, ranges, scene)
 
     def _all_links(self, ends: list[int]) -> list[Link]:

@@ -20,8 +20,9 @@ from openchat_cli.data.flanking import PUNCTUATION
 Range = tuple[int, int]
 
 # What has a meaning inside a line, runs of one delimiter as a whole.
-_SPECIAL = re.compile(r"[\\&<$`*_~](?:(?<=`)`*+|(?<=\*)\**+|(?<=_)_*+|(?<=~)~*+)?+")
+_SPECIAL = re.compile(r"[\\&<`*_~](?:(?<=`)`*+|(?<=\*)\**+|(?<=_)_*+|(?<=~)~*+)?+")
 _TICKS = re.compile(r"`+")
+_DOLLAR = re.compile(r"\$")
 ENTITY = re.compile(r"&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|([A-Za-z][A-Za-z0-9]{1,31}));")
 _ATTRIBUTE = r"\s++[A-Za-z_:][\w.:-]*+(?:\s*+=\s*+(?:[^\s\"'=<>`]++|'[^']*+'|\"[^\"]*+\"))?+"
 _HTML = re.compile(
@@ -54,6 +55,7 @@ class Scene:
     emphasis: Sequence[Range] = ()  # delimiters that are meant
     links: Sequence[Link] = ()
     formulas: Sequence[Range] = ()
+    dollars: Sequence[Range] = ()  # literal ranges that have some
     brackets: Sequence[Range] = ()  # literal ranges that have some
     in_flow: bool = True  # a paragraph, where a line can begin another block
 
@@ -63,7 +65,6 @@ def escapes(text: str, literal: Sequence[Range], scene: Scene) -> set[int]:
     found: set[int] = set()
     runs: list[Range] = []
     ticks: list[Range] = []
-    dollars: list[int] = []
     tags: list[Range] = []
     for start, end in literal:
         for match in _SPECIAL.finditer(text, start, end):
@@ -72,8 +73,6 @@ def escapes(text: str, literal: Sequence[Range], scene: Scene) -> set[int]:
                 runs.append(match.span())
             elif char == "`":
                 ticks.append(match.span())
-            elif char == "$":
-                dollars.append(match.start())
             elif char == "<":
                 tags.append(match.span())
             elif is_misread(text, match.start()):
@@ -82,8 +81,8 @@ def escapes(text: str, literal: Sequence[Range], scene: Scene) -> set[int]:
         found |= brackets.escapes(text, scene.brackets, scene.links)
     if ticks:
         found |= _ticks(text, ticks, in_flow=scene.in_flow)
-    if dollars and scene.formulas:
-        found |= _dollars(text, dollars, scene.formulas)
+    if scene.dollars and scene.formulas:
+        found |= _dollars(text, scene.dollars, scene.formulas)
     if runs and (len(runs) > 1 or scene.emphasis):
         found |= _delimiters(text, runs, scene)
     return found | _tags(text, tags, found, in_flow=scene.in_flow) if tags else found
@@ -181,13 +180,14 @@ def _seen(length: int, kept: Set[int]) -> set[int]:
     return {after - before for before, after in zip(edges, edges[1:], strict=False)} - {0}
 
 
-def _dollars(text: str, literal: Sequence[int], formulas: Sequence[Range]) -> set[int]:
+def _dollars(text: str, ranges: Sequence[Range], formulas: Sequence[Range]) -> set[int]:
     """Dollars that a reader with formulas would take for one's beginning, before the last one.
 
     The rule is pandoc's: no white space right after the first dollar, none right before the second,
     and no digit after it.
     """
     last = formulas[-1][0]
+    literal = [match.start() for place in ranges for match in _DOLLAR.finditer(text, *place)]
     closes: dict[int, bool] = {}  # by place of a dollar: whether what was opened before ends there
     marks = sorted([*literal, *(start for start, _ in formulas)])
     ends_next = False

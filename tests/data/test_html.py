@@ -106,7 +106,12 @@ EXAMPLES = {
     "dollars beside TeX": (
         '<p>$5 for <span class="katex"><math><annotation encoding="application/x-tex">x'
         "</annotation></math></span> or $6</p><p>$5 and $6</p>",
-        "\\$5 for $x$ or $6\n\n$5 and $6",
+        "$5 for $x$ or $6\n\n$5 and $6",
+    ),
+    "a dollar that would take TeX's own": (
+        '<p>US$/<span class="katex"><math><annotation encoding="application/x-tex">x'
+        "</annotation></math></span> or $6</p>",
+        "US\\$/$x$ or $6",
     ),
     "MathJax": (
         '<p>a <span class="MathJax_Preview">y</span><span class="MathJax"><span>x</span></span>'
