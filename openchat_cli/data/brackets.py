@@ -34,7 +34,9 @@ def escapes(text: str, literal: Sequence[tuple[int, int]], links: Sequence[Link]
     `literal` are the ranges of text that may hold brackets. CommonMark's procedure with a stack.
     """
     events = [
-        (match.start(), match[0]) for start, end in literal for match in _BRACKET.finditer(text, start, end)
+        (match.start(), match[0])
+        for start, end in literal
+        for match in _BRACKET.finditer(text, start, end)
     ]
     for link in links:
         events += [(link.opening, "open"), (link.closing, "close")]

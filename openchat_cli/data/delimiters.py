@@ -9,6 +9,7 @@ What later backslashes may have made needless is tried once more, within bounds.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from itertools import pairwise
 
 from openchat_cli.data.flanking import flanking, flanking_underscore
 
@@ -82,7 +83,7 @@ def _wanted(text: str, segments: Sequence[Segment]) -> Pairs:
 def _touching(text: str, segments: Sequence[Segment]) -> set[int]:
     """Literal delimiters that stand beside meant ones of their kind."""
     found: set[int] = set()
-    for one, other in zip(segments, segments[1:], strict=False):
+    for one, other in pairwise(segments):
         (first, edge, literal), (start, end, too) = one, other
         if edge == start and literal != too and text[first] == text[start]:
             step = 2 if text[start] == "~" else 1  # a tilde alone means nothing

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from html.entities import html5
+from itertools import pairwise
 
 from openchat_cli.data import brackets, delimiters
 from openchat_cli.data.brackets import Link
@@ -174,10 +175,10 @@ def _split(length: int, later: Set[int], *, at_start: bool) -> Set[int]:
 
 
 def _seen(length: int, kept: Set[int]) -> set[int]:
-    """The lengths of what backslashes leave of a run, as a code span sees it: they are characters."""
+    """The lengths of what backslashes leave of a run, to a code span that is already open."""
     cuts = [place for place in range(length) if place not in kept]
     edges = [0, *cuts, length]
-    return {after - before for before, after in zip(edges, edges[1:], strict=False)} - {0}
+    return {after - before for before, after in pairwise(edges)} - {0}
 
 
 def _dollars(text: str, ranges: Sequence[Range], formulas: Sequence[Range]) -> set[int]:
@@ -199,7 +200,7 @@ def _dollars(text: str, ranges: Sequence[Range], formulas: Sequence[Range]) -> s
         closes[at] = ends_next
     plain = set(literal)
     found: set[int] = set()
-    for at, after in zip(marks, marks[1:], strict=False):
+    for at, after in pairwise(marks):
         if at < last and at in plain and not text[at + 1].isspace() and closes[after]:
             found.add(at)
     return found

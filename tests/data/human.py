@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 
-_WORDS = (
-    "please fix this snake_case __init__ *args **kw <div class='x'> </b> &amp; &lt; a<b x>y `code` "
-    "``` $x$ $5 [link](url) ![i](u) \\n \\\\ C:\\dir # ## > | ~ ~~ 1. - + 1/2 2/2 100% @me e.g. "
-    "你好 请解释 こんにちは 안녕 สวัสดี नमस्ते مرحبا café naïve 😀 👩‍👩‍👧 “quoted” don't Copy Share Prompt chars "
-    "words (see) {a} [1] ?! ... -- Copy code \t \xa0 \u200b"
-).split(" ")
+# Split at single spaces: white space of other kinds is among them.
+_WORDS = re.split(
+    " ",
+    "please fix this snake_case __init__ *args **kw <div class='x'> </b> &amp; &lt; a<b x>y ``` "
+    "`code` $x$ $5 [link](url) ![i](u) \\n \\\\ C:\\dir # ## > | ~ ~~ 1. - + 1/2 2/2 100% @me e.g. "
+    "你好 请解释 こんにちは 안녕 สวัสดี नमस्ते مرحبا café naïve 😀 👩‍👩‍👧 “quoted” "
+    "don't Copy Share Prompt chars words (see) {a} [1] ?! ... -- Copy code \t \xa0 \u200b",
+)
 # Lines that look like a pager or like what follows a text, and are neither.
 _LINES = (
     "1 / 2 cup of flour",
@@ -29,7 +32,19 @@ _LINES = (
 )
 _FIRST = tuple(line for line in _LINES if line not in ("2 / 2", "3 / 4"))
 _LAST = tuple(line for line in _LINES if line[:5] not in ("Share", "Copy1"))
-_GLUES = ("Write", "I am", "请解释", "¿Qué", "สวัสดี", "नमस्ते", "“Quoted”", "`code`", "[draft]", "@me", "ok")
+_GLUES = (
+    "Write",
+    "I am",
+    "请解释",
+    "¿Qué",
+    "สวัสดี",
+    "नमस्ते",
+    "“Quoted”",
+    "`code`",
+    "[draft]",
+    "@me",
+    "ok",
+)
 _PAGERS = ("2 / 2\n", "11 / 12\n\n", "1 / 3\r\n", "\n2 / 2\n")
 _TAILS = ("Share Prompt", "\nShare Prompt", "\n\nShare Prompt\n", "Copy123 chars / 45 words")
 _TAILS += ("\nCopy1 chars / 1 words", "Share PromptCopy99 chars / 9 words", "Share Prompt\n\n")

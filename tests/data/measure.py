@@ -83,6 +83,11 @@ def needless(markdown: str) -> int:
     return sum(_READER.render(text) == shown for text in kept)
 
 
+def formulas(markdown: str) -> list[str]:
+    """The TeX that a reader with formulas finds."""
+    return list(_formulas(_WITH_MATHS.parse(markdown)))
+
+
 def _fences(tokens: list[Token]) -> Iterator[str]:
     return (token.content for token in tokens if token.type in ("fence", "code_block"))
 

@@ -74,7 +74,10 @@ def test_what_people_write_comes_out_as_it_was_written(tmp_path: Path) -> None:
     pages = [
         {
             "id": f"n{number}",
-            "items": [{"from": "human", "value": saved}, {"from": "gpt", "value": f"<p>{number}</p>"}],
+            "items": [
+                {"from": "human", "value": saved},
+                {"from": "gpt", "value": f"<p>{number}</p>"},
+            ],
         }
         for number, (saved, _) in enumerate(pairs)
     ]
