@@ -54,6 +54,9 @@ def escapes(text: str, segments: Sequence[Segment], ends: Sequence[int]) -> set[
     `segments` in the order of the text. `ends` are the places at which a reader may think that the
     text is over: to some a link's text ends as a block does, with white space.
     """
+    if not ends and all(literal for _, _, literal in segments):
+        places, doubtful = _all_literal(text, segments)
+        return _fewest([text], segments, [set()], places, doubtful) if doubtful else places
     views = [text, *(text[:end] for end in ends)]
     wanted = [_wanted(view, segments) for view in views]
     places = _touching(text, segments)
@@ -69,6 +72,58 @@ def escapes(text: str, segments: Sequence[Segment], ends: Sequence[int]) -> set[
         if len(places) == before:
             break
     return _fewest(views, segments, wanted, places, doubtful) if doubtful else places
+
+
+# What decides which closers an opener is paired with: whether it closes too, its length modulo 3.
+_Class = tuple[bool, int]
+
+
+def _all_literal(text: str, segments: Sequence[Segment]) -> tuple[set[int], set[int]]:
+    """(places, those that may be needless) where no delimiter is meant: no pair may be made.
+
+    So a closer has all openers escaped that it could be paired with.
+    """
+    places: set[int] = set()
+    doubtful: set[int] = set()
+    waiting: dict[str, dict[_Class, list[range]]] = {"*": {}, "_": {}, "~": {}}
+    # By place of a closer: openers escaped because of it that not every other one would need.
+    freed: dict[int, list[range]] = {}
+    for start, end, _ in segments:
+        char = text[start]
+        length = end - start
+        can = flanking_underscore if char == "_" else flanking
+        opens, closes = can(text[start - 1 : start], text[end : end + 1])
+        openers = waiting[char]
+        if char == "~":
+            if length > 1:
+                if closes and openers:
+                    for run in openers.pop((False, 0)):
+                        places.update(run)
+                if opens:
+                    openers.setdefault((False, 0), []).append(range(start + length % 2, end, 2))
+            continue
+        if closes and openers:
+            kinds = [kind for kind in openers if _pairs(kind, opens, length)]
+            for kind in kinds:
+                escaped = openers.pop(kind)
+                for run in escaped:
+                    places.update(run)
+                    if len(run) > 1:
+                        doubtful.update(run)  # perhaps a part of it is enough
+                    for other in freed.pop(run.start, ()):
+                        doubtful.update(other)
+                if opens and kind != (closes, length % 3):
+                    freed.setdefault(start, []).extend(escaped)
+        if opens:
+            openers.setdefault((closes, length % 3), []).append(range(start, end))
+    return places, doubtful
+
+
+def _pairs(kind: _Class, opens: bool, length: int) -> bool:
+    """Whether an opener of that class is paired with a closer that opens too or doesn't."""
+    closes_too, rest = kind
+    odd = (opens or closes_too) and (rest + length) % 3 == 0
+    return not odd or rest == length % 3 == 0
 
 
 def _wanted(text: str, segments: Sequence[Segment]) -> Pairs:
@@ -192,7 +247,7 @@ def _fewest(
     doubtful: Set[int],
 ) -> set[int]:
     """`places` without the doubtful ones, from the last on, that nobody needs."""
-    work = max(_LEAST_WORK, len(views[0])) // (len(segments) * len(views))
+    work = max(_LEAST_WORK, len(views[0]) // 4) // (len(segments) * len(views))
     for place in sorted(doubtful, reverse=True)[:work]:
         places.discard(place)
         for view, pairs in zip(views, wanted, strict=True):

@@ -71,7 +71,10 @@ def escapes(text: str, literal: Sequence[Range], scene: Scene) -> set[int]:
         for match in _SPECIAL.finditer(text, start, end):
             char = match[0][0]
             if char in "*_~":
-                runs.append(match.span())
+                if runs and runs[-1][1] == match.start() and text[runs[-1][0]] == char:
+                    runs[-1] = (runs[-1][0], match.end())  # where one range ends and one begins
+                else:
+                    runs.append(match.span())
             elif char == "`":
                 ticks.append(match.span())
             elif char == "<":
@@ -142,6 +145,11 @@ def _ticks(text: str, literal: list[Range], *, in_flow: bool) -> set[int]:
         length = end - start
         if waiting and waiting[-1] == (start, end):
             waiting.pop()
+            if length == 1:  # the usual case
+                if length in later:
+                    found.add(start)
+                later.add(length)
+                continue
             at_start = in_flow and (start == 0 or text[start - 1] == "\n")
             fence = length > 2 and at_start and _FENCE.match(text, start) is not None
             if fence or length in later:

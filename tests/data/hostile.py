@@ -21,11 +21,12 @@ _WORDS = re.findall(
 _PARTS = re.findall(
     r"\S+",
     "* ** *** _ __ ` `` ``` $ $$ [ ] < > # ## | ~ ~~ ~~~ \\ \\\\ & ! ( ) ]( ![ [] () *a* **b** _c_ "
-    "__init__ `code` $x$ $5 [x](y) [x] [1]: ![i](u) <b> "
-    "</div> <br> <!-- <?php <T> <x y a<b a->b &amp; &lt; &copy &nosuch; #1 # 1. 12. 3) 1) - + > = == === --- *** ~5 \\n \\* \\_ C:\\dir "
-    "snake_case 2*3 a|b _private **kw *args f(*x) p->q i++ a_b_ "
-    "http://a.b/c_d_e <http://a.b> me@x.yz <me@x.yz> a & b x<y>z :-: |---| \\[ \\( \\) \\] !x !! [^1] {a} "
-    "50% 1.5 10. 'a' \"b\" \\` *. .* ** , _. ~~a~~ ``x ]",
+    "__init__ `code` $x$ $5 [x](y) [x] [1]: ![i](u) <b> </div> <br> "
+    "<!-- <?php <T> <x y a<b a->b &amp; &lt; &copy "
+    "&nosuch; #1 # 1. 12. 3) 1) - + > = == === "
+    "--- *** ~5 \\n \\* \\_ C:\\dir snake_case 2*3 a|b _private **kw *args f(*x) p->q i++ a_b_ "
+    "http://a.b/c_d_e <http://a.b> me@x.yz <me@x.yz> a & b x<y>z :-: |---| \\[ \\( \\) \\] !x !! "
+    "[^1] {a} 50% 1.5 10. 'a' \"b\" \\` *. .* ** , _. ~~a~~ ``x ]",
 )
 
 
