@@ -289,7 +289,6 @@ HOSTILE = {
     "escapes": "<p>" + "\\*" * (MB // 2),
     "capitals": "<P>x</P>" * (MB // 8),
     "emphasis beside text": "<p>" + "<em>a</em>*b " * (MB // 13),
-    "tildes": "<p>" + "~~a" * (MB // 3),
     "stars that never pair": "<p>" + "**a *b* c***d " * (MB // 14),
     "comments never ended": "<p>" + "&lt;!-- " * (MB // 8),
     "dollars before a formula": "<p>" + "$5" * (MB // 2) + chatgpt.katex("x", display=False),
