@@ -121,7 +121,11 @@ def _what_is_there(content: str) -> str:
     if not content:
         return "nothing"
     blank = visible.is_blank(content)
-    return "only spaces and invisible characters" if blank else "only pictures or empty code blocks"
+    return (
+        "only spaces and invisible characters"
+        if blank
+        else "only pictures, empty code blocks or rules"
+    )
 
 
 def _blocked_word(
@@ -154,7 +158,7 @@ def _blocked_word(
 def _seen(turn: Turn, message: Message) -> str:
     """What a reader sees, and of HTML a little more; the target of a link is not seen."""
     if turn.form == "html":
-        return visible_text(turn.text)
+        return f"{visible_text(turn.text)}\n{visible.descriptions(turn.text)}"
     return message.content if turn.form == "text" else visible.of_markdown(message.content)
 
 

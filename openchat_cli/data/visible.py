@@ -1,6 +1,7 @@
 """What a reader sees of a message: where blocked words are looked for, and whether it is empty.
 
-Link targets, image addresses and attributes are not text. Each function takes one pass.
+Link targets, picture addresses and attributes are not text, but a picture's description is: it
+becomes text of the Markdown. Each function takes one pass.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from functools import cache
-from html import unescape
+from html import escape, unescape
 
-from openchat_cli.data.dom import TAG, decode, name_of, without_comments
+from openchat_cli.data.dom import TAG, attribute, decode, name_of, without_comments
 
 _HIDDEN = {"button", "svg", "style", "script", "noscript", "template", "title"}
 # Tags inside a word do not part it; all others do.
@@ -53,9 +54,12 @@ _TICKS = re.compile(r"`++")
 # Letters that look like nothing, beside Unicode's spaces, format and control characters.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))
-# Pictures without a description and empty code blocks, from one end of the answer to the other.
+_IMAGE = re.compile(r"<img\b[^<>]*+(?:\"[^\"]*+\"[^<>\"]*+)*+>", re.I)
+# Pictures without a description, empty code blocks and rules, from one end of the answer to the
+# other.
 _BARE = re.compile(
-    r"(?:\s++|\[?!\[\s*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
+    r"(?:\s++|(?m:^)[ >]*+(?:-{3,}+|_{3,}+|\*{3,}+)[ ]*+(?m:$)"
+    r"|\[?!\[\s*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
     r"|`{3,}+[^\n`]*+\s*+`{3,}+|~{3,}+[^\n~]*+\s*+~{3,}+)++\Z"
 )
 
@@ -73,6 +77,8 @@ def of_html(html: str) -> str:
         found.append(html[at:start])
         if name not in _INLINE:
             found.append("\n")
+            if name == "img":
+                found.append(f"{escape(attribute(tag, 'alt'))}\n")
         at, index = end, index + 1
         if name in _HIDDEN and tag[1] != "/":
             later = ends[name]
@@ -82,6 +88,13 @@ def of_html(html: str) -> str:
                 index = later[0] + 1
                 at = tags[index - 1][1]
     return decode("".join([*found, html[at:]]))
+
+
+def descriptions(html: str) -> str:
+    """What the pictures of HTML are said to show."""
+    if "<img" not in html and "<IMG" not in html:
+        return ""
+    return "\n".join(attribute(tag, "alt") for tag in _IMAGE.findall(html))
 
 
 def _ends(tags: Sequence[tuple[int, int, str]]) -> dict[str, deque[int]]:
@@ -168,7 +181,7 @@ def is_blank(text: str) -> bool:
 
 
 def says_nothing(markdown: str) -> bool:
-    """Whether an answer holds no text: it is blank, or nameless pictures and empty code blocks."""
+    """Whether an answer holds no text: only blanks, nameless pictures, empty code blocks, rules."""
     if markdown[:1].isascii() and markdown[:1].isalnum():
         return False  # nearly every answer
     return is_blank(markdown) or _BARE.match(markdown) is not None

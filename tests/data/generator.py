@@ -73,10 +73,10 @@ class _Book:
 
 
 def _answer(chance: random.Random) -> str:
-    """A document that says something: an empty code block alone would be an empty answer."""
+    """A document that says something: empty code blocks and rules alone are an empty answer."""
     # Formulas have no Markdown that a reader of CommonMark would show alike.
     text = chatgpt.FORMULA.sub("x", roundtrip.document(chance))
-    return text if text.strip("`\n") else f"Nothing:\n\n{text}"
+    return text if text.strip("`->\n ") else f"Nothing:\n\n{text}"
 
 
 def page(
