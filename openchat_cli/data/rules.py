@@ -132,19 +132,13 @@ def _blocked_word(
     messages: Sequence[tuple[int, Turn, Message]], blocked: Sequence[str], *, keep_blocked: bool
 ) -> str | None:
     """The first blocked word of the first message that says one; RejectError unless it is kept."""
-    # The quick ways first. What is not there without regard to white space is not there.
-    if all(turn.form != "markdown" for _, turn, _ in messages):
-        plain_texts = [message.content for _, turn, message in messages if turn.form == "text"]
-        pages = [turn.text for _, turn, _ in messages if turn.form == "html"]
-        if not visible.may_say(plain_texts, pages, blocked):
-            return None
-    texts = [_seen(turn, message) for _, turn, message in messages]
-    rough = "\n".join(map(visible.caseless, texts))
-    if not any(all(part in rough for part in word.split()) for word in blocked):
+    if not _may_say(messages, blocked):
         return None
-    for (number, turn, _), text in zip(messages, texts, strict=True):
+    for number, turn, message in messages:
         if turn.form == "html":
             text = visible.of_html(noise.answer_html(turn.text))
+        else:
+            text = _seen(turn, message)
         plain = visible.folded(text)
         word = next((word for word in blocked if word in plain), None)
         if word is not None:
@@ -153,6 +147,22 @@ def _blocked_word(
             detail = f'{word}: "{_around(text, word)}"'
             raise RejectError("blocked_word", detail, f"turn {number}", word)
     return None
+
+
+def _may_say(messages: Sequence[tuple[int, Turn, Message]], blocked: Sequence[str]) -> bool:
+    """Whether a closer look for the words is needed; nearly always a quick no."""
+    quick = {
+        number: turn.text
+        for number, turn, _ in messages
+        if turn.form == "html"
+        if turn.text.isascii()
+    }
+    if visible.html_may_say("\n".join(quick.values()), blocked):
+        quick = {}
+    texts = [_seen(turn, message) for number, turn, message in messages if number not in quick]
+    # What is not there without regard to white space is not there.
+    rough = "\n".join(map(visible.caseless, texts))
+    return any(all(part in rough for part in word.split()) for word in blocked)
 
 
 def _seen(turn: Turn, message: Message) -> str:

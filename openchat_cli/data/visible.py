@@ -22,16 +22,14 @@ _INLINE = {
     *("small", "span", "strike", "strong", "sub", "sup", "u", "var", "wbr"),
 }
 
-# What can part a word in HTML that is ASCII: inline tags between two letters, a comment, or a
-# reference to a character that is none of the four that browsers write. Either pattern begins with
-# one character, for which a text is looked through at once.
+# What can part a word in HTML that is ASCII and in lower case: inline tags between two letters, a
+# comment, or a reference to a character that is none of the four that browsers write. Either
+# pattern begins with one character, for which a text is looked through at once.
 _INLINE_TAG = (
-    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-zA-Z0-9])"
+    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
     r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
 )
-_PARTED = re.compile(
-    rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII | re.IGNORECASE
-)
+_PARTED = re.compile(rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII)
 _REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|nbsp);)")
 _RUN = re.compile(r"\w++", re.ASCII)
 
@@ -146,18 +144,16 @@ def _runs(word: str) -> list[str]:
     return _RUN.findall(word)
 
 
-def may_say(texts: Sequence[str], pages: Sequence[str], words: Sequence[str]) -> bool:
-    """Whether plain texts or HTML might say a folded word; a quick no is right, a yes is a guess.
+def html_may_say(html: str, words: Sequence[str]) -> bool:
+    """Whether HTML in ASCII might say a folded word; a quick no is right, a yes is a guess.
 
-    In ASCII without anything that parts a word, its letters stand in a row even before tags are
-    taken away, which is most of the work.
+    Where nothing parts a word its letters stand in a row even before tags are taken away, which is
+    most of the work.
     """
-    html = "\n".join(pages)
-    everything = "\n".join([html, *texts])
-    if not everything.isascii() or _REFERENCE.search(html) or _PARTED.search(html):
+    html = html.lower()
+    if _REFERENCE.search(html) or _PARTED.search(html):
         return True
-    lower = everything.lower()
-    return any(all(run in lower for run in _runs(word)) for word in words)
+    return any(all(run in html for run in _runs(word)) for word in words)
 
 
 def caseless(text: str) -> str:
