@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import templates
 from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.progress import SILENT
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import fields, protocol, replies
 from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
 from openchat_cli.serving.choices import Choice
 from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
-from openchat_cli.serving.keys import Keys
-from openchat_cli.serving.middleware import AccessLog, KeyCheck, error_response
+from openchat_cli.serving.loading import Loading
+from openchat_cli.serving.metrics import CONTENT_TYPE
+from openchat_cli.serving.middleware import error_response, stack
 from openchat_cli.serving.replies import Reply
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.watch import Watch
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -40,11 +43,26 @@ class Service:
         self.settings = settings
         self.defaults = settings.sampling()
         self.created = int(time.time())
+        self.watch = Watch()
+        self.loading = Loading(SILENT)
         self._bridge: Bridge | None = None
 
     def start(self, bridge: Bridge) -> None:
         """The model is loaded: answer from now on."""
         self._bridge = bridge
+        self.watch.engine = bridge.engine
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """The status and body of /health."""
+        engine = self.watch.engine
+        if engine is not None and engine.failure is not None:
+            return 503, {"status": "failed", "reason": engine.failure}
+        if self.watch.draining:
+            return 503, {"status": "stopping", "open": len(self.watch.open)}
+        if engine is None:
+            return 503, {"status": "loading", **self.loading.state()}
+        load = dataclasses.asdict(engine.load_now())
+        return 200, {"status": "ok", "slots": engine.slots, **load}
 
     @property
     def bridge(self) -> Bridge:
@@ -73,7 +91,6 @@ def create_app(service: Service) -> Starlette:
     """The application that serves `service`."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
     from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
@@ -81,20 +98,17 @@ def create_app(service: Service) -> Starlette:
     app = Starlette(
         routes=[
             Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
             Route("/v1/models", routes.models),
             Route("/v1/models/{model:path}", routes.model),
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
         ],
-        middleware=[
-            Middleware(AccessLog),
-            Middleware(KeyCheck, keys=Keys(service.settings.api_keys)),
-        ],
+        middleware=stack(service),
         exception_handlers={
             ApiError: _on_api_error,
             HTTPException: _on_http_error,
             ClientDisconnect: _on_hang_up,  # in the middle of the body
-            Exception: _on_bug,
         },
     )
     app.router.redirect_slashes = False
@@ -111,14 +125,14 @@ class Routes:
         """200 when requests are answered, 503 while the model loads and after a crash."""
         from starlette.responses import JSONResponse
 
-        try:
-            engine = self._service.bridge.engine
-        except ApiError:
-            return JSONResponse({"status": "loading"}, 503)
-        if engine.failure is not None:
-            return JSONResponse({"status": "failed", "reason": engine.failure}, 503)
-        load = dataclasses.asdict(engine.load_now())
-        return JSONResponse({"status": "ok", "slots": engine.slots, **load})
+        status, body = self._service.health()
+        return JSONResponse(body, status)
+
+    async def metrics(self, request: Request) -> Response:
+        """The server's numbers, for Prometheus."""
+        from starlette.responses import Response
+
+        return Response(self._service.watch.page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def models(self, request: Request) -> Response:
         """The one model."""
@@ -274,6 +288,8 @@ class EventStream:
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 except asyncio.CancelledError:  # the server's patience has ended
                     last = replies.event(shutting_down().body())
+                except ApiError as error:  # the request's time is up
+                    last = replies.event(error.body())
         await send({"type": "http.response.body", "body": last})
 
     async def _events(self) -> AsyncIterator[bytes]:
@@ -371,7 +387,3 @@ async def _on_http_error(request: Request, error: Exception) -> Any:
 
 async def _on_hang_up(request: Request, error: Exception) -> Any:
     return _Nothing()
-
-
-async def _on_bug(request: Request, error: Exception) -> Any:
-    return error_response(ApiError(500, "The server had an error while processing your request."))

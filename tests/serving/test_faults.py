@@ -257,9 +257,9 @@ def test_key_files(tmp_path: Path) -> None:
     file.write_text("# ours\nsk-one\n\n  sk-two \n")
     assert read_key_file(file) == ("sk-one", "sk-two")
     keys = Keys(read_key_file(file))
-    assert keys.allow("Bearer sk-two")
-    assert not keys.allow("Bearer # ours")
-    assert not keys.allow("")
+    assert keys.allow(b"Bearer sk-two")
+    assert not keys.allow(b"Bearer # ours")
+    assert not keys.allow(b"")
     file.write_text("\n")
     with pytest.raises(InputError, match="no key"):
         read_key_file(file)
