@@ -249,9 +249,14 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
 def _log_to_stderr(quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.ERROR if quiet else logging.INFO)
     logger = logging.getLogger("openchat")
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    logger.setLevel(logging.INFO)
+    # uvicorn's own remarks are said in our words; what it can't handle is still shown.
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(handler)
+    uvicorn.setLevel(logging.CRITICAL)
 
 
 def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:

@@ -15,6 +15,7 @@ from openchat_cli.core.progress import SILENT
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import fields, protocol, replies
+from openchat_cli.serving.body import read_body
 from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
 from openchat_cli.serving.choices import Choice
 from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-# A body over the limit is still read up to this, or the client would see a broken connection in
-# place of the answer.
-_DRAIN_BYTES = 64 * 2**20
 
 
 class Service:
@@ -341,27 +338,6 @@ class _Nothing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         return None
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a JSON request; ApiError 415 for another content type, 413 over `limit`."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        # Also a defence: a web page can't send this type to another origin unasked.
-        message = f"Unsupported content type '{kind}': send the body as 'application/json'."
-        raise ApiError(415, message, code="unsupported_content_type")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            parts.append(part)
-        elif size > max(limit, _DRAIN_BYTES):
-            break
-    if size > limit:
-        message = f"The request body is larger than the limit of {limit} bytes."
-        raise ApiError(413, message, code="request_too_large")
-    return b"".join(parts)
 
 
 async def _on_api_error(request: Request, error: Exception) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from openchat_cli.serving.body import Refusal, in_time
 from openchat_cli.serving.errors import RETRY_AFTER, ApiError, shutting_down
 from openchat_cli.serving.keys import Keys
 from openchat_cli.serving.record import CURRENT, Record, request_id
@@ -241,36 +242,25 @@ class Doorkeeper:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _has_two_lengths(scope):
+            error = ApiError(400, "Both Content-Length and Transfer-Encoding.", code="invalid_http")
+            error.headers["Connection"] = "close"
+            await error_response(error)(scope, receive, send)
+            return
         if scope["type"] == "http" and scope["method"] == "POST":
             if self._watch.draining:
                 error = shutting_down()
                 error.headers["Retry-After"] = RETRY_AFTER
                 await error_response(error)(scope, receive, send)
                 return
-            receive = _in_time(receive, self._body_seconds)
+            receive = in_time(receive, self._body_seconds)
         await self._app(scope, receive, send)
 
 
-def _in_time(receive: Receive, seconds: float) -> Receive:
-    """`receive`, with an ApiError where the body is not whole after so many seconds."""
-    deadline = time.monotonic() + seconds
-    whole = False
-
-    async def timed() -> Message:
-        nonlocal whole
-        if whole:
-            return await receive()
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                message = await receive()
-        except TimeoutError:
-            text = f"The request's body took longer than {seconds:g} seconds."
-            headers = {"Connection": "close"}
-            raise ApiError(408, text, code="request_timeout", headers=headers) from None
-        whole = not message.get("more_body", False)
-        return message
-
-    return timed
+def _has_two_lengths(scope: Scope) -> bool:
+    """Whether a proxy before this server may see another end of the body than it does."""
+    names = {name for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
 
 
 def error_response(error: ApiError) -> ASGIApp:
@@ -282,6 +272,9 @@ def error_response(error: ApiError) -> ASGIApp:
         if record is not None and record.outcome is None:
             record.error = error.code or error.body()["error"]["type"]
             record.outcome = "refused" if error.status < 500 else "failed"
-        await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
+        response: ASGIApp = JSONResponse(error.body(), error.status, error.headers)
+        if error.status == 413:
+            response = Refusal(error)
+        await response(scope, receive, send)
 
     return respond
