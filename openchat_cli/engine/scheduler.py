@@ -63,6 +63,7 @@ class Scheduler:
         self._left = [0] * slots
         self._clock = 0
         self._arrivals = 0
+        self._smallest_next = False  # whose turn it is: by need, or by age
 
     def add(self, row: Row) -> None:
         """Put a new request at the end of the line."""
@@ -108,6 +109,7 @@ class Scheduler:
         self.drop(row)
         row.read_again()
         self.waiting.appendleft(row)
+        self._smallest_next = True
         self.preempted += 1
 
     def _may_go(self, row: Row, least: int) -> bool:
@@ -117,10 +119,11 @@ class Scheduler:
     def _next(self) -> tuple[Row, int, int] | None:
         """Who gets a free slot, the slot whose content it starts from, and how much of that."""
         first = self.waiting[0]
-        if self._clock % 2:
+        if self._smallest_next:
             first = min(self.waiting, key=lambda row: row.need)
+        held = self._held()
         for row in [first, *itertools.islice(self.waiting, _PASS)]:
-            source, length = self._best_start(row)
+            source, length = _best_start(row, held)
             if not self._better_comes(row, length):
                 return row, source, length
         return None
@@ -140,7 +143,7 @@ class Scheduler:
         if found is None:
             return False
         row, source, length = found
-        self._clock += 1
+        self._smallest_next = not self._smallest_next
         self.waiting.remove(row)
         at = len(self.rows)
         self._make_room(at, source, length)
@@ -151,17 +154,9 @@ class Scheduler:
         self.rows.append(row)
         return True
 
-    def _best_start(self, row: Row) -> tuple[int, int]:
-        """The slot that begins most like a prompt, and for how many tokens."""
-        if not row.reusing:
-            return 0, 0
-        held = [*(other.held for other in self.rows), *self._kept[len(self.rows) :]]
-        lengths = [shared(row.wanted, tokens) for tokens in held]
-        longest = max(lengths)
-        if longest < _WORTH_COPYING:
-            return 0, 0
-        # Of equals the last: a free slot needs no copy.
-        return len(lengths) - 1 - lengths[::-1].index(longest), longest
+    def _held(self) -> list[list[int]]:
+        """The tokens that each slot has the keys and values of."""
+        return [*(row.held for row in self.rows), *self._kept[len(self.rows) :]]
 
     def _make_room(self, at: int, source: int, length: int) -> None:
         """Bring the free slot that is given up to place `at`: the one to start from, where most of
@@ -220,6 +215,18 @@ class Scheduler:
             rows = self.rows
             self._contents.swap((one, rows[one].cached), (other, rows[other].cached))
             rows[one], rows[other] = rows[other], rows[one]
+
+
+def _best_start(row: Row, held: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The slot that begins most like a prompt, and for how many tokens."""
+    if not row.reusing:
+        return 0, 0
+    lengths = [shared(row.wanted, tokens) for tokens in held]
+    longest = max(lengths)
+    if longest < _WORTH_COPYING:
+        return 0, 0
+    # Of equals the last: a free slot needs no copy.
+    return len(lengths) - 1 - lengths[::-1].index(longest), longest
 
 
 def shared(one: Sequence[int], other: Sequence[int]) -> int:
