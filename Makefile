@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check gen bench clean
+.PHONY: setup demo test test-slow check gen bench soak clean
 
 setup: .venv/.done
 
@@ -35,6 +35,10 @@ gen: setup
 
 bench: setup
 	for part in tests/benchmarks/*.py; do $(BIN)/python $$part || exit 1; done
+
+# Ten minutes of mixed load against a server; SOAK_SECONDS=60 make soak takes less.
+soak: setup
+	$(BIN)/python -m tests.serving.soak
 
 clean:
 	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
+_LARGE = 2**16  # bytes of a body that takes a while to parse
+
+
 class Service:
     """What the routes share: the settings and, once it is loaded, the engine."""
 
@@ -191,7 +194,8 @@ class Routes:
 
     async def _body(self, request: Request) -> fields.Body:
         data = await read_body(request, self._service.settings.max_body_bytes)
-        body = fields.parse_object(data)
+        parse = fields.parse_object
+        body = await asyncio.to_thread(parse, data) if len(data) > _LARGE else parse(data)
         self._service.check_model(protocol.model_name(body))
         return body
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import queue
 import socket
@@ -208,6 +209,10 @@ class Server:
         engine = self._engine = await _in_daemon_thread(self._load_engine)
         if self._service.watch.draining:
             return
+        # What is loaded stays. Looking through it again for garbage would stop everyone for a
+        # moment: 7 MB of brackets, which took 1.9 s to parse, take 0.5 s.
+        gc.collect()
+        gc.freeze()
         self._service.start(Bridge(engine, timeout=self._settings.request_timeout))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

@@ -106,6 +106,61 @@ def test_loading_then_drain(start: Start, tmp_path: Path) -> None:
     assert sum(e.get("completion_tokens") == 600 for e in entries) == 2
 
 
+CRASHES = """
+import sys
+from openchat_cli.cli.main import main
+from openchat_cli.engine.runner import Runner
+
+decode, steps = Runner.decode, 0
+
+def lost(self, *arguments):
+    global steps
+    steps += 1
+    if steps > 100:
+        raise RuntimeError("device lost")
+    return decode(self, *arguments)
+
+Runner.decode = lost
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_crash_ends_the_process_after_everyone_is_told(folder: Path) -> None:
+    arguments = ["serve", "--model-path", str(folder), "--port", "0", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", CRASHES, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        root = json.loads(process.stdout.readline())["url"].removesuffix("/v1")
+        answers: list[httpx2.Response] = []
+
+        def ask(stream: bool) -> None:
+            body = forever(2000) | {"stream": stream}
+            answers.append(httpx2.post(root + CHAT, json=body, timeout=30))
+
+        threads = [threading.Thread(target=ask, args=[n % 2 == 0]) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        seen = []
+        until(lambda: seen.append(health(root)) or seen[-1] is None, 30)  # type: ignore[func-returns-value]  # append
+        for thread in threads:
+            thread.join()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "error: the engine stopped: RuntimeError: device lost" in err
+    failed = [found for found in seen if found is not None and found[1]["status"] == "failed"]
+    assert failed
+    assert {status for status, _ in failed} == {503}
+    assert len(answers) == 6
+    for got in answers:
+        error = json.loads(got.text.rpartition("data: ")[2])["error"]
+        assert "device lost" in error["message"]
+        assert got.status_code == 200 or error["code"] == "generation_failed"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_grace_has_an_end(start: Start, stream: bool) -> None:
