@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from openchat_cli.engine.engine import Engine
-    from openchat_cli.serving.app import Service
+    from openchat_cli.serving.service import Service
 
 _WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
 _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close them
@@ -122,7 +122,7 @@ class Server:
         ready: Callable[[Ready], None],
         load: Load | None = None,
     ) -> None:
-        from openchat_cli.serving.app import Service
+        from openchat_cli.serving.service import Service
 
         self._settings = settings
         self._progress = progress
