@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from openchat_cli.core.records import ROLES, Message
 from openchat_cli.serving import fields, kinds
@@ -132,7 +131,7 @@ class Conversation:
 
     def read(self, value: Json, name: str) -> Sequence[Message]:
         if isinstance(value, list):
-            value = [_renamed(entry) for entry in value]
+            value = [_renamed(entry, f"{name}[{index}]") for index, entry in enumerate(value)]
         return self.messages.read(value, name)
 
     def schema(self) -> Schema:
@@ -145,12 +144,12 @@ class Conversation:
         return {**found, "items": {"anyOf": [*found["items"]["anyOf"], entry]}}
 
 
-def _renamed(entry: Json) -> Json:
+def _renamed(entry: Json, name: str) -> Json:
     if not isinstance(entry, dict) or "from" not in entry or "role" in entry:
         return entry
-    said: Any = entry["from"]
-    role = ROLES.get(said, said) if isinstance(said, str) else said
-    return {**entry, "role": role, "content": entry.get("value")}
+    table = [Field("from", Text(), required=True), Field("value", Text(), required=True)]
+    said = kinds.read(entry, table, name)
+    return {"role": ROLES.get(said["from"], said["from"]), "content": said["value"]}
 
 
 def for_type(messages: Sequence[Message], roles: Collection[str]) -> list[Message]:

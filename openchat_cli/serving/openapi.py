@@ -8,7 +8,7 @@ from typing import Any
 
 import openchat_cli
 from openchat_cli.serving import tables, tokenise
-from openchat_cli.serving.kinds import Schema, object_schema
+from openchat_cli.serving.kinds import Schema, Table, object_schema
 from openchat_cli.serving.schemas import SCHEMAS, ref
 from openchat_cli.serving.tables import Served
 
@@ -79,7 +79,7 @@ def _paths(served: Served) -> Mapping[str, Schema]:
         "/v1/completions": {
             "post": _post(
                 "Go on from a text",
-                object_schema(tables.completion_table(served)),
+                _completion_body(served),
                 ref("Completion"),
                 ref("Completion"),
             )
@@ -97,13 +97,43 @@ def _paths(served: Served) -> Mapping[str, Schema]:
 
 
 def _chat_body(served: Served) -> Schema:
-    either = [{"required": ["model", "messages"]}, {"required": ["conversation"]}]
-    return {**object_schema(tables.chat_table(served)), "anyOf": either}
+    table = tables.chat_table(served)
+    either = [_given(table, "model", "messages"), _given(table, "conversation")]
+    return {
+        **object_schema(table),
+        "oneOf": either,
+        "allOf": [
+            _needs("stream_options", {"type": "object"}, "stream"),
+            _needs("top_logprobs", {"type": "integer", "minimum": 1}, "logprobs"),
+        ],
+    }
+
+
+def _completion_body(served: Served) -> Schema:
+    table = tables.completion_table(served)
+    return {
+        **object_schema(table),
+        "allOf": [_needs("stream_options", {"type": "object"}, "stream")],
+    }
+
+
+def _needs(name: str, asks: Schema, other: str) -> Schema:
+    """A field that is only allowed where another one is true."""
+    return {
+        "if": {"properties": {name: asks}, "required": [name]},
+        "then": {"properties": {other: {"const": True}}, "required": [other]},
+    }
 
 
 def _tokenize_body(served: Served) -> Schema:
-    either = [{"required": ["prompt"]}, {"required": ["messages"]}]
-    return {**object_schema(tokenise.tokenize_table(served)), "oneOf": either}
+    table = tokenise.tokenize_table(served)
+    return {**object_schema(table), "oneOf": [_given(table, "prompt"), _given(table, "messages")]}
+
+
+def _given(table: Table, *names: str) -> Schema:
+    """These fields are there, and not null."""
+    kinds = {field.name: field.kind.schema() for field in table if field.name in names}
+    return {"required": list(names), "properties": kinds}
 
 
 def _get(summary: str, answer: Schema, also: Collection[int] = ()) -> Schema:
@@ -127,10 +157,19 @@ def _text(summary: str) -> Schema:
 def _post(summary: str, body: Schema, answer: Schema, chunk: Schema | None = None) -> Schema:
     content: Schema = {_JSON: {"schema": answer}}
     if chunk is not None:
+        data = {
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"type": "string", "contentMediaType": _JSON, "contentSchema": chunk},
+            ]
+        }
         content[_EVENTS] = {
-            "schema": {"type": "string"},
-            "description": "With `stream`: `data: ` and a JSON object each, then `data: [DONE]`.",
-            "x-chunk": chunk,
+            "schema": {
+                "description": "Each event of an answer with `stream`.",
+                "type": "object",
+                "properties": {"data": data},
+                "required": ["data"],
+            }
         }
     return {
         "summary": summary,

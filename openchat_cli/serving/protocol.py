@@ -54,7 +54,7 @@ def parse_chat(body: Body, table: Table, defaults: SamplingParams) -> ChatReques
     messages = found.get("messages", found.get("conversation"))
     if messages is None:
         raise fields.missing("messages")
-    if "messages" in found and found.get("conversation", messages) != messages:
+    if "messages" in found and "conversation" in found:
         raise _contradiction("messages", "conversation")
     if "model" not in found and "conversation" not in found:
         raise fields.missing("model")
@@ -130,5 +130,5 @@ _MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_generated_tokens")
 
 
 def _contradiction(first: str, second: str) -> ApiError:
-    message = f"'{first}' and '{second}' say different things: set one of them."
+    message = f"'{first}' and '{second}' say the same: set one of them."
     return invalid(message, first, "invalid_parameter_combination")
