@@ -93,6 +93,7 @@ class Tokens:
             raise fields.wrong_type(name, "an array of token ids", value)
         if len(value) < self.least:
             raise fields.empty_array(name)
+        value = [int(token) for token in value]
         for token in (min(value, default=0), max(value, default=0)):
             if not 0 <= token < self.vocab_size:
                 shown = token if abs(token) < 10**12 else "so large a token id"
@@ -120,6 +121,8 @@ class ModelName:
 
 
 def _is_token(value: Json) -> bool:
+    if isinstance(value, float):  # JSON knows only numbers
+        return value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -15,6 +15,8 @@ from .conftest import MODEL, Server
 
 openai = pytest.importorskip("openai", minversion="3")
 
+pytestmark = pytest.mark.slow  # `make test-slow` runs it too: the project has this client
+
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 Serving = Callable[..., AbstractContextManager[Server]]
 

@@ -98,6 +98,8 @@ def test_control_tokens_are_left_out_or_named(http: httpx2.Client) -> None:
     assert http.post("/detokenize", json={"tokens": tokens}).json()["prompt"] == "Hello"
     assert http.post("/detokenize", json=named).json()["prompt"] == "<s>Hello"
     assert http.post("/detokenize", json={"tokens": []}).json()["prompt"] == ""
+    as_floats = {"tokens": [float(token) for token in tokens]}
+    assert http.post("/detokenize", json=as_floats).json()["prompt"] == "Hello"
 
 
 @pytest.mark.parametrize(
