@@ -38,8 +38,8 @@ bench: setup
 
 # Other people's clients and suites against a running server, in an environment of their own.
 conformance: setup .venv-conformance/.done
-	SERVER_PYTHON=$(CURDIR)/$(BIN)/python .venv-conformance/bin/python -m pytest -q \
-		-c tests/conformance/pytest.ini tests/conformance --no-skips
+	SERVER_PYTHON=$(CURDIR)/$(BIN)/python HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True \
+		.venv-conformance/bin/python -m pytest -q -c tests/conformance/pytest.ini tests/conformance --no-skips
 
 .venv-conformance/.done: tests/conformance/requirements.txt
 	$(PYTHON) -m venv .venv-conformance
