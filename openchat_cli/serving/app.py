@@ -13,7 +13,7 @@ from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import fields, protocol, replies, tables
-from openchat_cli.serving.bodies import read_body
+from openchat_cli.serving.body import read_body
 from openchat_cli.serving.bridge import Answers, ClientGoneError
 from openchat_cli.serving.choices import Choice
 from openchat_cli.serving.errors import ApiError, from_engine, shutting_down

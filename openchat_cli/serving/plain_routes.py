@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import openchat_cli
 from openchat_cli.serving import fields, kinds, openapi, tokenise
-from openchat_cli.serving.bodies import read_body
+from openchat_cli.serving.body import read_body
 from openchat_cli.serving.kinds import Table
 from openchat_cli.serving.service import Service
 from openchat_cli.serving.tables import Served

@@ -93,13 +93,13 @@ class Tokens:
             raise fields.wrong_type(name, "an array of token ids", value)
         if len(value) < self.least:
             raise fields.empty_array(name)
-        value = [int(token) for token in value]
-        for token in (min(value, default=0), max(value, default=0)):
+        ids = [int(token) for token in value]
+        for token in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= token < self.vocab_size:
                 shown = token if abs(token) < 10**12 else "so large a token id"
                 reason = f"{shown} is not one of the model's {self.vocab_size} token ids"
                 raise fields.invalid_value(name, reason)
-        return value
+        return ids
 
     def schema(self) -> Schema:
         item = Integer(0, self.vocab_size - 1).schema()
