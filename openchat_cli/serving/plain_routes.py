@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import openchat_cli
+from openchat_cli.core.errors import InputError
 from openchat_cli.serving import fields, kinds, openapi, tokenise
 from openchat_cli.serving.body import read_body
+from openchat_cli.serving.errors import from_engine
 from openchat_cli.serving.kinds import Table
 from openchat_cli.serving.service import Service
 from openchat_cli.serving.tables import Served
@@ -45,7 +47,11 @@ class PlainRoutes:
         found = kinds.read(fields.parse_object(data), table(self._service.served))
         if "model" in found:
             self._service.check_model(found["model"])
-        return JSONResponse(await asyncio.to_thread(work, self._service.bridge.engine, found))
+        try:
+            answer = await asyncio.to_thread(work, self._service.bridge.engine, found)
+        except InputError as error:
+            raise from_engine(error, "prompt" if "prompt" in found else "messages") from None
+        return JSONResponse(answer)
 
     async def tokenizer_info(self, request: Request) -> Response:
         """What the tokeniser is."""

@@ -9,9 +9,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import templates
-from openchat_cli.core.errors import InputError
 from openchat_cli.core.tokens import ChatTokenizer
-from openchat_cli.serving.errors import from_engine, invalid
+from openchat_cli.serving.errors import ApiError, invalid
 from openchat_cli.serving.kinds import Boolean, Field, Only, Table, Text
 from openchat_cli.serving.messages import Messages, for_type
 from openchat_cli.serving.tables import REFUSED, Served, Tokens, model_field
@@ -47,7 +46,7 @@ def detokenize_table(served: Served) -> Table:
 
 
 def tokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
-    """The answer of /tokenize to the fields of a request. Raises ApiError."""
+    """The answer of /tokenize to the fields of a request. Raises ApiError and InputError."""
     if ("prompt" in found) == ("messages" in found):
         raise invalid("Send either 'prompt' or 'messages'.", "prompt", "invalid_value")
     if "prompt" in found:
@@ -75,13 +74,9 @@ def tokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
 
 def _conversation(engine: Engine, found: dict[str, Any]) -> list[int]:
     messages = for_type(found["messages"], engine.kind.roles)
-    answers = found.get("add_generation_prompt", True)
-    try:
-        if answers:
-            return templates.prompt(engine.kind, engine.tokenizer, messages)
-        return templates.render(engine.kind, engine.tokenizer, messages).ids
-    except InputError as error:
-        raise from_engine(error, "messages") from None
+    if found.get("add_generation_prompt", True):
+        return templates.prompt(engine.kind, engine.tokenizer, messages)
+    return templates.render(engine.kind, engine.tokenizer, messages).ids
 
 
 def detokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +111,8 @@ def tokenizer_info(engine: Engine) -> dict[str, Any]:
     from openchat_cli.model.chat import chat_template, tokenizer_config
 
     kind, tokenizer = engine.kind, engine.tokenizer
-    assert isinstance(tokenizer, ChatTokenizer), "every model folder's tokeniser is one"
+    if not isinstance(tokenizer, ChatTokenizer):  # of no model folder
+        raise ApiError(404, "This server does not know its tokenizer.", code="no_tokenizer")
     added = {
         str(token): {"content": name, "special": True}
         for token, name in sorted(control_names(engine).items())
