@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import templates
 from openchat_cli.core.errors import InputError, OpenChatError
-from openchat_cli.core.progress import SILENT
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
-from openchat_cli.serving import fields, protocol, replies
+from openchat_cli.serving import fields, protocol, replies, tables
 from openchat_cli.serving.body import read_body
-from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
+from openchat_cli.serving.bridge import Answers, ClientGoneError
 from openchat_cli.serving.choices import Choice
 from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
-from openchat_cli.serving.loading import Loading
+from openchat_cli.serving.messages import for_type
 from openchat_cli.serving.metrics import CONTENT_TYPE
 from openchat_cli.serving.middleware import error_response, stack
+from openchat_cli.serving.plain_routes import PlainRoutes
 from openchat_cli.serving.replies import Reply
-from openchat_cli.serving.settings import ServeSettings
-from openchat_cli.serving.watch import Watch
+from openchat_cli.serving.service import Service
+from openchat_cli.serving.unknown import explained
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -36,57 +35,6 @@ if TYPE_CHECKING:
 _LARGE = 2**16  # bytes of a body that takes a while to parse
 
 
-class Service:
-    """What the routes share: the settings and, once it is loaded, the engine."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.defaults = settings.sampling()
-        self.created = int(time.time())
-        self.watch = Watch()
-        self.loading = Loading(SILENT)
-        self._bridge: Bridge | None = None
-
-    def start(self, bridge: Bridge) -> None:
-        """The model is loaded: answer from now on."""
-        self._bridge = bridge
-        self.watch.engine = bridge.engine
-
-    def health(self) -> tuple[int, dict[str, Any]]:
-        """The status and body of /health."""
-        engine = self.watch.engine
-        if engine is not None and engine.failure is not None:
-            return 503, {"status": "failed", "reason": engine.failure}
-        if self.watch.draining:
-            return 503, {"status": "stopping", "open": len(self.watch.open)}
-        if engine is None:
-            return 503, {"status": "loading", **self.loading.state()}
-        load = dataclasses.asdict(engine.load_now())
-        return 200, {"status": "ok", "slots": engine.slots, **load}
-
-    @property
-    def bridge(self) -> Bridge:
-        """The running engine's; ApiError 503 while the model loads."""
-        if self._bridge is None:
-            headers = {"Retry-After": "5"}
-            raise ApiError(503, "The model is loading.", code="loading", headers=headers)
-        return self._bridge
-
-    @property
-    def model(self) -> str:
-        """What clients call the model."""
-        return self.settings.name or self.bridge.engine.kind.name
-
-    def check_model(self, name: str) -> None:
-        """ApiError 404 for a model that is not served."""
-        known = {self.model, self.settings.engine.model_path.name}
-        if self.settings.name is None:
-            known |= set(self.bridge.engine.kind.aliases)
-        if name not in known:
-            message = f"The model '{name}' does not exist; this server has '{self.model}'."
-            raise ApiError(404, message, param="model", code="model_not_found")
-
-
 def create_app(service: Service) -> Starlette:
     """The application that serves `service`."""
     from starlette.applications import Starlette
@@ -95,6 +43,7 @@ def create_app(service: Service) -> Starlette:
     from starlette.routing import Route
 
     routes = Routes(service)
+    plain = PlainRoutes(service)
     app = Starlette(
         routes=[
             Route("/health", routes.health),
@@ -103,6 +52,11 @@ def create_app(service: Service) -> Starlette:
             Route("/v1/models/{model:path}", routes.model),
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/tokenize", plain.tokenize, methods=["POST"]),
+            Route("/detokenize", plain.detokenize, methods=["POST"]),
+            Route("/tokenizer_info", plain.tokenizer_info),
+            Route("/version", plain.version),
+            Route("/openapi.json", plain.openapi),
         ],
         middleware=stack(service),
         exception_handlers={
@@ -152,29 +106,28 @@ class Routes:
     async def chat(self, request: Request) -> ASGIApp:
         """/v1/chat/completions."""
         body = await self._body(request)
-        asked = protocol.parse_chat(
-            body, self._service.defaults, self._service.settings.max_choices
-        )
         engine = self._service.bridge.engine
+        roles = engine.kind.roles
+        table = tables.chat_table(self._service.served)
+        asked = protocol.parse_chat(body, table, self._service.defaults)
+        model = self._checked_model(asked.model)
         try:
             prompt = await asyncio.to_thread(
-                templates.prompt, engine.kind, engine.tokenizer, asked.messages
+                templates.prompt, engine.kind, engine.tokenizer, for_type(asked.messages, roles)
             )
         except InputError as error:
             raise from_engine(error, "messages") from None
         choices = [
             Choice(engine, asked.options, prompt, None, chat=True) for _ in range(asked.options.n)
         ]
-        return await self._answer(
-            request, asked.options, [prompt], choices, body["model"], "messages"
-        )
+        return await self._answer(request, asked.options, [prompt], choices, model, "messages")
 
     async def completions(self, request: Request) -> ASGIApp:
         """/v1/completions."""
         body = await self._body(request)
-        asked = protocol.parse_completion(
-            body, self._service.defaults, self._service.settings.max_choices
-        )
+        table = tables.completion_table(self._service.served)
+        asked = protocol.parse_completion(body, table, self._service.defaults)
+        model = self._checked_model(asked.model)
         prompts = await asyncio.to_thread(self._plain_prompts, asked.prompts)
         engine = self._service.bridge.engine
         choices = [
@@ -182,7 +135,13 @@ class Routes:
             for prompt, said in zip(prompts, asked.prompts, strict=True)
             for _ in range(asked.options.n)
         ]
-        return await self._answer(request, asked.options, prompts, choices, body["model"], "prompt")
+        return await self._answer(request, asked.options, prompts, choices, model, "prompt")
+
+    def _checked_model(self, name: str | None) -> str:
+        """The name to answer with: the one that was asked for, if this server has it."""
+        if name is not None:
+            self._service.check_model(name)
+        return name or self._service.model
 
     def _plain_prompts(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
         tokenizer = self._service.bridge.engine.tokenizer
@@ -195,9 +154,7 @@ class Routes:
     async def _body(self, request: Request) -> fields.Body:
         data = await read_body(request, self._service.settings.max_body_bytes)
         parse = fields.parse_object
-        body = await asyncio.to_thread(parse, data) if len(data) > _LARGE else parse(data)
-        self._service.check_model(protocol.model_name(body))
-        return body
+        return await asyncio.to_thread(parse, data) if len(data) > _LARGE else parse(data)
 
     async def _answer(
         self,
@@ -212,6 +169,7 @@ class Routes:
         from starlette.responses import JSONResponse
 
         each = [prompt for prompt in prompts for _ in range(options.n)]
+        self._check_count(len(each), param)
         wanted = [_numbered(options.params, choice % options.n) for choice in range(len(each))]
         chat = param == "messages"
         try:
@@ -237,6 +195,13 @@ class Routes:
             for index, (choice, completion) in enumerate(zip(choices, done, strict=True))
         ]
         return JSONResponse(reply.whole(listed, usage))
+
+    def _check_count(self, answers: int, param: str) -> None:
+        """ApiError 400 for more answers than ever find a place: a 429 would be tried for ever."""
+        most = self._service.bridge.engine.slots + self._service.settings.engine.queue_size
+        if answers > most:
+            reason = f"{answers} answers to one request, and this server takes {most} at most"
+            raise fields.invalid_value("n" if param == "messages" else param, reason)
 
 
 def _if_text(prompt: str | list[int]) -> str | None:
@@ -352,17 +317,12 @@ async def _on_api_error(request: Request, error: Exception) -> Any:
 async def _on_http_error(request: Request, error: Exception) -> Any:
     """Starlette's own: no such path, or not with this method."""
     from starlette.exceptions import HTTPException
+    from starlette.responses import Response
 
     assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
-    if error.status_code == 404:
-        shown = ApiError(404, f"Unknown request URL: {where}.", code="unknown_url")
-    elif error.status_code == 405:
-        message = f"Not allowed: {where}."
-        shown = ApiError(405, message, code="method_not_allowed", headers=error.headers)
-    else:
-        shown = ApiError(error.status_code, error.detail, headers=error.headers)
-    return error_response(shown)
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers=error.headers)
+    return error_response(explained(request.method, request.url.path, error, request.app.routes))
 
 
 async def _on_hang_up(request: Request, error: Exception) -> Any:

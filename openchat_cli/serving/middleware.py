@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from openchat_cli.serving.app import Service
+    from openchat_cli.serving.service import Service
 
 log = logging.getLogger("openchat.access")
 faults = logging.getLogger("openchat.fault")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from openchat_cli.engine.engine import Engine
-    from openchat_cli.serving.app import Service
+    from openchat_cli.serving.service import Service
 
 _WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
 _FAILED_SECONDS = 1.0  # how long /health goes on telling of it
@@ -142,7 +142,7 @@ class Server:
         ready: Callable[[Ready], None],
         load: Load | None = None,
     ) -> None:
-        from openchat_cli.serving.app import Service
+        from openchat_cli.serving.service import Service
 
         self._settings = settings
         self._ready = ready
