@@ -26,7 +26,7 @@ from openchat_cli.core.errors import (
 from openchat_cli.core.records import Message
 from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
 from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
-from openchat_cli.serving.keys import read_key_file
+from openchat_cli.serving.keys import exposed, read_key_file
 from openchat_cli.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -59,9 +59,19 @@ def serve(
     max_slots: Annotated[
         int, typer.Option(help="Requests answered together.")
     ] = EngineSettings.max_slots,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(help="Answers written at once, if fewer than the slots; more raise those."),
+    ] = None,
     queue_size: Annotated[
-        int, typer.Option(help="Requests that may wait; more get 429.")
+        int, typer.Option(help="Answers that may wait for a slot; past that requests get 429.")
     ] = EngineSettings.queue_size,
+    request_timeout: Annotated[
+        float | None, typer.Option(help="Seconds until an answer is given up; never if absent.")
+    ] = None,
+    shutdown_seconds: Annotated[
+        float, typer.Option(help="Seconds that open requests may take to finish after SIGTERM.")
+    ] = ServeSettings.shutdown_seconds,
     quantize: Annotated[
         str | None,
         typer.Option(help="int8, or int4 on a GPU: round the weights, for speed and memory."),
@@ -88,6 +98,16 @@ def serve(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen on a public address although there are no API keys.")
     ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page's origin that may ask (can be repeated), or * for all."),
+    ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Append a JSON line for each request; - for stdout.")
+    ] = None,
+    log_content: Annotated[
+        bool, typer.Option("--log-content", help="Write prompts and answers to the logs.")
+    ] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -109,7 +129,8 @@ def serve(
                 dtype=_dtype(dtype),
                 quantize=_quantize(quantize),
                 context=context,
-                max_slots=max_slots,
+                max_slots=max(max_slots, max_concurrency or 0),
+                max_concurrency=max_concurrency,
                 queue_size=queue_size,
                 threads=threads,
                 gpu_memory_utilization=gpu_memory_utilization,
@@ -122,7 +143,17 @@ def serve(
             max_tokens=max_tokens,
             api_keys=_api_keys(api_key_file),
             allow_unauthenticated=allow_unauthenticated,
+            request_timeout=request_timeout,
+            shutdown_seconds=shutdown_seconds,
+            cors_origins=tuple(cors_origin or ()),
+            log_file=log_file,
+            log_content=log_content,
         )
+        if api_key_file is not None and exposed(api_key_file):
+            hint = f"chmod 600 {shlex.quote(str(api_key_file))}"
+            terminal.progress.warn(
+                f"{api_key_file}: other users of this machine can read it; {hint}"
+            )
         need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
         from openchat_cli.serving.server import serve as run
 
@@ -218,9 +249,14 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
 def _log_to_stderr(quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.ERROR if quiet else logging.INFO)
     logger = logging.getLogger("openchat")
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    logger.setLevel(logging.INFO)
+    # uvicorn's own remarks are said in our words; what it can't handle is still shown.
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(handler)
+    uvicorn.setLevel(logging.CRITICAL)
 
 
 def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
