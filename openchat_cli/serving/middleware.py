@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openchat.access")
 
-_OPEN_PATHS = ("/health",)
+_OPEN_PATHS = ("/", "/health")  # the page holds nothing; it asks with the key typed into it
 
 
 class KeyCheck:
