@@ -390,5 +390,5 @@
   show();
   listing();
   connect();
-  if (matchMedia("(hover: hover)").matches) ask.focus();
+  if (!narrow.matches) ask.focus(); // on a phone the keyboard would cover the page
 })();

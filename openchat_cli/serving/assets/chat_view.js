@@ -184,6 +184,7 @@ const ChatView = (() => {
     });
     field.addEventListener("blur", () => { end(true); });
     row.replaceChildren(field);
+    field.focus();
     field.select();
   };
 

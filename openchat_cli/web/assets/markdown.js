@@ -5,7 +5,7 @@
 // with its length. However a text is cut into pieces, the same elements result.
 const Markdown = (() => {
   const DEEPEST = 6; // quotes and lists inside each other
-  const LONG = 8000; // characters of a paragraph or a line that are built at once
+  const LONG = 4000; // characters of a paragraph or a line that are built at once
   const LIMIT = 200000; // characters after which the rest of a text stays plain
   const CHUNK = 4000; // characters of code or plain text in one element
   const COLUMNS = 100;
@@ -65,7 +65,7 @@ const Markdown = (() => {
     /~~([^~\n]{1,2000})~~/, // 6
     /\[([^\][\n]{1,300})\]\(((?:https?:\/\/|mailto:)(?:[^()\s\0]|\([^()\s\0]{0,200}\)){1,2000})(?: "[^"\n]{0,300}")?\)/, // 7 8
     /<((?:https?:\/\/|mailto:)[^<>\s\0]{1,2000})>/, // 9
-    /(?<![\p{L}\p{N}_])(https?:\/\/[^\s<>"'`\0*|\\]{0,2000}[^\s<>"'`\0*|\\.,;:!?()\][}])/, // 10
+    /(?<![\p{L}\p{N}_])(https?:\/\/[^\s<>"'`\0*|\\\][]{0,2000}[^\s<>"'`\0*|\\.,;:!?()\][}])/, // 10
     /\\([!-/:-@[-`{-~])/, // 11
     /\0/,
   ].map((one) => one.source).join("|"), "giu");
@@ -99,10 +99,11 @@ const Markdown = (() => {
   };
 
   const link = (parent, address) => {
-    const made = make("a");
     let goal = null;
-    try { goal = new URL(address); } catch { /* stays without an address */ }
-    if (goal && ["http:", "https:", "mailto:"].includes(goal.protocol)) {
+    try { goal = new URL(address); } catch { /* no address: it stays text */ }
+    const safe = goal && ["http:", "https:", "mailto:"].includes(goal.protocol);
+    const made = make(safe ? "a" : "span");
+    if (safe) {
       made.href = goal.href;
       made.rel = "noopener noreferrer nofollow";
       made.target = "_blank";
