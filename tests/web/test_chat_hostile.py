@@ -14,7 +14,7 @@ from openchat_cli.engine.settings import EngineSettings
 from openchat_cli.serving.settings import ServeSettings
 from tests.web.browser import CHROMIUM, Browser
 from tests.web.pages import answered, begin, choose_file, key, said, say, texts, type_text, wait
-from tests.web.stand_in import Body, StandIn, chunk, slowly, stand_in
+from tests.web.stand_in import Body, StandIn, slowly, stand_in
 
 pytestmark = [
     pytest.mark.browser,
@@ -167,7 +167,8 @@ def test_pieces_give_the_same_elements_as_the_whole(browser: Browser) -> None:
       }).map((size) => [text.slice(0, 60), size]);
     })"""
     odd = [
-        "😀 a\r\n\r\n- x\r\n", "a | b\nc | d\n|-|-|\n1|2\n> q\nlazy\n```\n", "1. a\n\n   b\n2. c\nd",
+        "😀 a\r\n\r\n- x\r\n", "a | b\nc | d\n|-|-|\n1|2\n> q\nlazy\n```\n",
+        "1. a\n\n   b\n2. c\nd",
         "> " + "long words " * 3000 + "\nx\n", "word " * 5000 + "\n\n# T\n" + "x" * 20_000,
         "```\n" + "code " * 6000 + "\nend\n```\nafter", "par\n\n" * 50_000 + "# not read",
         *(one[:1000] for one in SLOW),

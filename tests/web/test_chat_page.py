@@ -42,8 +42,10 @@ pytestmark = [
 def started(folder: Path, *options: object) -> tuple[subprocess.Popen[str], str]:
     """A server as a process, and the address of its page."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "openchat_cli", "serve", "--model-path", str(folder)]
-        + ["--max-slots", "4", "--json", "--quiet", *map(str, options)],
+        [
+            *(sys.executable, "-m", "openchat_cli", "serve", "--model-path", str(folder)),
+            *("--max-slots", "4", "--json", "--quiet", *map(str, options)),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -115,13 +117,15 @@ def test_the_policy_allows_the_page_itself_and_nothing_else(browser: Browser, ad
     assert got.headers["content-type"] == "text/html; charset=utf-8"
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", got.text)
     tried = """(() => {
-      const found = [];
-      for (const bad of ["<img src=x onerror='window.__xss=1'>", "<script>window.__xss=1</" + "script>"]) {
-        try { document.body.insertAdjacentHTML("beforeend", bad); } catch (e) { found.push(e.name); }
-      }
-      const script = document.createElement("script");
-      try { script.textContent = "window.__xss = 1"; document.body.append(script); }
-      catch (e) { found.push(e.name); }
+      const found = [], attempt = (act) => { try { act(); } catch (e) { found.push(e.name); } };
+      const parse = (text) => document.body.insertAdjacentHTML("beforeend", text);
+      attempt(() => parse("<img src=x onerror='window.__xss=1'>"));
+      attempt(() => parse("<script>window.__xss=1</" + "script>"));
+      attempt(() => {
+        const script = document.createElement("script");
+        script.textContent = "window.__xss = 1";
+        document.body.append(script);
+      });
       return found;
     })()"""
     assert browser.run(tried)[:2] == ["TypeError", "TypeError"]
