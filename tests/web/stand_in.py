@@ -29,6 +29,7 @@ class StandIn:
         self.loading = False
         self.asked: list[Body] = []
         self.keys: list[str] = []
+        self.origins: list[str] = []
         self.hung_up = threading.Event()
         self.url = ""
 
@@ -41,8 +42,7 @@ def stand_in(settings: ServeSettings, port: int = 0) -> Iterator[StandIn]:
     class Handler(_Handler):
         stand = state
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -52,6 +52,12 @@ def stand_in(settings: ServeSettings, port: int = 0) -> Iterator[StandIn]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None: ...  # a client that hung up
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, data, {**page.headers(), "Content-Type": "text/html; charset=utf-8"})
         elif self.path == "/health":
             loading = self.stand.loading
-            self._json(503 if loading else 200, {"status": "loading" if loading else "ok"})
+            state = {"status": "loading", "stage": "weights", "done": 3, "total": 4}
+            self._json(*((503, state) if loading else (200, {"status": "ok"})))
         elif self.path == "/v1/models" and self._may():
             self._json(200, {"object": "list", "data": [{"id": "stand-in", "object": "model"}]})
         elif self.path != "/v1/models":
@@ -75,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.stand.asked.append(body)
+        self.stand.origins.append(self.headers.get("Origin", ""))
         if not self._may():
             return
         if self.stand.refuse is not None:

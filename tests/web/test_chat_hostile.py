@@ -100,9 +100,10 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser, stand: StandIn) -> Browser:
     fresh = StandIn(stand.settings)
-    for name in ("script", "refuse", "key", "loading", "asked", "keys", "hung_up"):
+    for name in ("script", "refuse", "key", "loading", "asked", "keys", "origins", "hung_up"):
         setattr(stand, name, getattr(fresh, name))
     begin(chromium, stand.url)
+    wait(chromium, "document.getElementById('model').textContent === 'stand-in'")
     return chromium
 
 
@@ -331,6 +332,34 @@ def test_a_stream_that_fails_keeps_what_came(
     assert texts(browser, ".versions") == ["2/2"]
 
 
+def test_the_server_can_tell_the_page_from_other_sites(browser: Browser, stand: StandIn) -> None:
+    say(browser, "Hello")
+    assert stand.origins == [stand.url.rstrip("/")]
+
+
+def test_two_tabs_show_the_same(browser: Browser, stand: StandIn) -> None:
+    say(browser, "From the first tab")
+    first = browser.session
+    target = browser.call("Target.createTarget", url=stand.url)["targetId"]
+    browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)[
+        "sessionId"
+    ]
+    try:
+        wait(browser, "document.querySelectorAll('#chats li').length === 1")
+        browser.click("#chats .open")
+        say(browser, "And from the second")
+        second, browser.session = browser.session, first
+        wait(browser, "document.querySelectorAll('.turn').length === 4")
+        wait(browser, "document.querySelectorAll('.said')[3].textContent === 'Hello there.'")
+        browser.session = second
+        browser.click("#chats .delete")
+        browser.session = first
+        wait(browser, "document.querySelectorAll('#chats li').length === 0")
+    finally:
+        browser.session = first
+        browser.call("Target.closeTarget", targetId=target)
+
+
 def test_stop_hangs_up(browser: Browser, stand: StandIn) -> None:
     stand.script = slowly("word " * 10_000, seconds=0.01)
     send(browser, "Go")
@@ -345,7 +374,7 @@ def test_a_model_that_loads_is_waited_for(browser: Browser, stand: StandIn) -> N
     stand.loading = True
     stand.refuse = (503, "The model is loading.")
     send(browser, "Hello")
-    wait(browser, "document.getElementById('notice').textContent.includes('loading')")
+    wait(browser, "document.getElementById('notice').textContent.includes('(weights 75 %)')")
     stand.loading, stand.refuse = False, None
     wait(browser, "document.getElementById('notice').hidden")
     browser.click(".failed button")

@@ -53,15 +53,21 @@
     else notice(error.message, "server", "Retry", connect);
   };
 
+  const awaited = ({ status, stage, done, total }) => {
+    if (status !== "loading") return "The server does not answer; the page goes on trying.";
+    const share = total > 0 ? ` ${Math.floor((100 * done) / total)} %` : "";
+    return `The model is loading …${stage ? ` (${Markdown.visible(String(stage))}${share})` : ""}`;
+  };
+
   // Until the server is there again.
   let watching = false;
   const watch = async () => {
     if (watching) return;
     watching = true;
     for (let wait = 500; ; wait = Math.min(wait * 1.5, 5000)) {
-      const { status } = await ChatApi.health();
-      if (status === "ok") break;
-      notice(status === "loading" ? "The model is loading …" : "The server does not answer; the page goes on trying.", "server", "Try now", connect);
+      const health = await ChatApi.health();
+      if (health.status === "ok") break;
+      notice(awaited(health), "server", "Try now", connect);
       await new Promise((done) => { setTimeout(done, wait); });
     }
     watching = false;

@@ -179,7 +179,8 @@ const ChatView = (() => {
     field.value = ChatStore.title(chat);
     field.setAttribute("aria-label", "Title");
     field.addEventListener("keydown", (event) => {
-      if (sends(event)) end(true);
+      // Or the same Enter would press the button that has the focus next.
+      if (sends(event)) { event.preventDefault(); end(true); }
       if (event.key === "Escape") { event.stopPropagation(); end(false); }
     });
     field.addEventListener("blur", () => { end(true); });
