@@ -63,6 +63,13 @@ class Typed:
             assert time.monotonic() < deadline, f"never shown: {words!r}\n{self.text}"
             self._read(0.05)
 
+    def more(self, characters: int) -> None:
+        """Until that many more characters have been shown."""
+        goal, deadline = len(self.text) + characters, time.monotonic() + 30
+        while len(self.text) < goal:
+            assert time.monotonic() < deadline, f"nothing more\n{self.text}"
+            self._read(0.05)
+
     def prompt(self, count: int) -> None:
         """Until the prompt has been shown so many times."""
         deadline = time.monotonic() + 30

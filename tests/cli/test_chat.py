@@ -17,6 +17,7 @@ from openchat_cli.engine.settings import EngineSettings
 from openchat_cli.serving.settings import ServeSettings
 from tests.cli.terminals import Typed
 from tests.conftest import RunCli
+from tests.serving.folders import model_folder
 from tests.web.stand_in import StandIn, slowly, stand_in
 
 
@@ -188,6 +189,24 @@ def test_an_answer_longer_than_the_screen_stands_there_once(stand: StandIn, tmp_
         drawn = screen(typed.raw)
     for line in [*lines, *code]:
         assert len([one for one in drawn if one.strip() == line]) == 1, line
+
+
+@pytest.mark.slow
+def test_a_model_in_this_process_can_be_stopped(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "tiny")
+    options = ("--model-path", folder, "--max-tokens", 1900, "--temperature", 2, "--plain")
+    with Typed("chat", *options, folder=tmp_path) as typed:
+        typed.prompt(1)
+        typed.type("Hello\r")
+        typed.more(60)
+        typed.type("\x03")
+        typed.prompt(2)
+        typed.type("/history\r")
+        typed.wait("user: Hello")
+        typed.wait("assistant: ")
+        typed.type("\x04")
+        assert typed.ended() == 0
+        assert "Traceback" not in typed.text
 
 
 def screen(raw: str) -> list[str]:
