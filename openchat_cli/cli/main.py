@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from openchat_cli import __version__
-from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
+from openchat_cli.cli import chat, data, demo, evaluate, model, serve, settings, tiny, train
 from openchat_cli.cli.terminal import Messages, error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
@@ -56,7 +56,7 @@ app.add_typer(model.app, name="model", help="The model types, and preparing a ba
 app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
-app.command("chat")(serve.chat)
+app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 

@@ -46,6 +46,7 @@ def create_app(service: Service) -> Starlette:
     plain = PlainRoutes(service)
     app = Starlette(
         routes=[
+            Route("/", routes.page),
             Route("/health", routes.health),
             Route("/metrics", routes.metrics),
             Route("/v1/models", routes.models),
@@ -74,6 +75,14 @@ class Routes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    async def page(self, request: Request) -> Response:
+        """The chat page."""
+        from starlette.responses import HTMLResponse
+
+        from openchat_cli.serving import page
+
+        return HTMLResponse(page.chat_page(self._service.settings), headers=page.headers())
 
     async def health(self, request: Request) -> Response:
         """200 when requests are answered, 503 while the model loads and after a crash."""

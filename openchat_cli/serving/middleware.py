@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openchat.access")
 faults = logging.getLogger("openchat.fault")
 
-_OPEN_PATHS = ("/health",)
+_OPEN_PATHS = ("/", "/health")  # the page holds nothing; it asks with the key typed into it
 
 
 def stack(service: Service) -> Sequence[Middleware]:

@@ -205,9 +205,9 @@ def test_a_body_over_the_limit(http: httpx2.Client, size: int) -> None:
 
 
 def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
-    for path in ("/", "/v1", "/v1/chat", "/v1/models/", "/v1/responses"):
+    for path in ("/nowhere", "/v1", "/v1/chat", "/v1/models/", "/v1/responses"):
         assert http.get(path).status_code == 404
-    for path in ("/", "/v1/responses", "/v1/chat/completions/"):
+    for path in ("/nowhere", "/v1/responses", "/v1/chat/completions/"):
         got = http.post(path, json={})
         assert (got.status_code, got.json()["error"]["code"]) == (404, "unknown_url")
     for path, message in {
