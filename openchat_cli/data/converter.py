@@ -20,9 +20,9 @@ from openchat_cli.data.variants import usual
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
 _DEEPEST = 64
+_IN_LIST = ["list"]
 # A formula's own markup is never nested deeper; what is, is not a formula.
 _DEEPEST_MATH = 200
-_LIST = ("list", True)  # an open list that is not too deep
 _TO_NEXT = STRIDE - 1  # from a tag to the text that follows it
 
 EMPHASIS: dict[str, Emphasis] = {
@@ -48,9 +48,10 @@ class Converter:
         self.parts = pieces(usual(html))
         self.at = 0  # the text that comes next
         self.inline = Inline()
+        self.pending = self.inline.pieces  # of the running block
         self.blocks = Blocks()
         self.handlers = flow
-        self._open: list[tuple[str, bool]] = []  # containers, and whether `blocks` knows of them
+        self._open: list[str] = []  # containers; `blocks` knows of the first _DEEPEST
         self._counts = {"quote": 0, "list": 0, "item": 0}
         self._absent: set[str] = set()  # tags that don't come any more
         self._grid: Grid | None = None  # of the running table
@@ -88,7 +89,7 @@ class Converter:
             end(self, f"</{name}>")
 
     def whole_paragraph(self, name: str, text: str) -> None:
-        if self.inline.pieces or self.handlers is not self.flow or not (line := plain_line(text)):
+        if self.pending or self.handlers is not self.flow or not (line := plain_line(text)):
             self.whole(name, text)
         else:
             self.blocks.paragraph(line)
@@ -96,9 +97,9 @@ class Converter:
 
     def whole_item(self, name: str, text: str) -> None:
         if (
-            self.inline.pieces
-            or not self._open
-            or self._open[-1] != _LIST
+            self.pending
+            or self._open[-1:] != _IN_LIST
+            or len(self._open) > _DEEPEST
             or self.handlers is not self.flow
             or not (line := plain_line(text))
         ):
@@ -108,7 +109,7 @@ class Converter:
 
     def whole_cell(self, name: str, text: str) -> None:
         if (
-            self.inline.pieces
+            self.pending
             or not self._grid
             or self.handlers is not self.flow
             or not (line := plain_line(text))
@@ -144,70 +145,80 @@ class Converter:
 
     def boundary(self, tag: str) -> None:
         """A tag that ends the running paragraph."""
-        if self.inline.pieces and (text := self.inline.take()):
+        if self.pending and (text := self.inline.take()):
             self.blocks.paragraph(text)
 
     def end_paragraph(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.loosen()
 
     def end_heading(self, tag: str) -> None:
         self.blocks.heading(int(tag[3]), self.inline.take_line())
 
     def rule(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.rule()
 
     def preformatted(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.code(*code_block(tag))
 
     # --- containers ---
 
     def open_quote(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._enter("quote"):
             self.blocks.open_quote()
 
     def end_quote(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("quote")
 
     def open_list(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._enter("list"):
             start = None
-            if tag[1] in "oO":
+            if tag == "<ol>":
+                start = 1
+            elif tag[1] in "oO":
                 digits = attribute(tag, "start").strip()
                 start = int(digits) if re.fullmatch(r"-?[0-9]{1,12}", digits) else 1
             self.blocks.open_list(start)
 
     def end_list(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("list")
 
     def open_item(self, tag: str) -> None:
-        self.boundary(tag)
-        if self._open and self._open[-1][0] == "item":
+        if self.pending:
+            self.boundary(tag)
+        if self._open and self._open[-1] == "item":
             self._leave("item")  # its own end tag was left out
         if self._enter("item"):
             self.blocks.open_item()
 
     def end_item(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("item")
 
     def _enter(self, kind: str) -> bool:
-        known = len(self._open) < _DEEPEST
-        self._open.append((kind, known))
+        self._open.append(kind)
         self._counts[kind] += 1
-        return known
+        return len(self._open) <= _DEEPEST
 
     def _leave(self, kind: str) -> None:
         while self._counts[kind]:
-            inner, known = self._open.pop()
+            inner = self._open.pop()
             self._counts[inner] -= 1
-            if known:
+            if len(self._open) < _DEEPEST:
                 self.blocks.close(inner)
             if inner == kind:
                 return
@@ -336,12 +347,14 @@ class Converter:
     # --- tables ---
 
     def open_table(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._grid is None:
             self._grid = Grid()
 
     def open_row(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._grid is not None:
             self._grid.open_row()
 
@@ -357,7 +370,7 @@ class Converter:
 
     def cell_boundary(self, tag: str) -> None:
         """Inside a cell a block's edge can only be a line break."""
-        if self.inline.pieces and (text := self.inline.take_cell()):
+        if self.pending and (text := self.inline.take_cell()):
             self._texts.append(text)
 
     def cell_code(self, tag: str) -> None:
@@ -397,7 +410,8 @@ class Converter:
                 return
             self._inner_tables = 0
             self.end_cell(tag)
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         grid, self._grid = self._grid, None
         rows = [row for row in grid.rows if row] if grid else []
         if grid and rows:

@@ -14,6 +14,9 @@ from openchat_cli.data.literals import ENTITY, Scene, escapes, with_backslashes
 
 _TICKS = re.compile(r"`+")
 _UNFINISHED = re.compile(r"`|<(?=[A-Za-z/!?])")
+_DULL = re.compile(r"[^\\&<`*_~\[\]]*+")  # text in which nothing can mean anything
+# A target that stands as it is.
+_PLAIN_TARGET = re.compile(r"[!#-%'*-;=?-\[\]-~]++")
 # What has a meaning at the start of a line, once the line's own indentation is gone.
 _LINE_START = re.compile(
     r"^(?:(?P<item>\d{1,9}+)[.)](?=[ \t]|$)"
@@ -69,6 +72,8 @@ def _pairs(url: str) -> bool:
 
 def link_target(url: str, title: str) -> str:
     """What stands in a link's parentheses."""
+    if not title and _PLAIN_TARGET.fullmatch(url):
+        return url
     plain = bool(url) and not re.search(r"[\s<>\\]", url) and url.isprintable()
     plain = plain and _pairs(url)
     if not plain:
@@ -84,6 +89,8 @@ def link_target(url: str, title: str) -> str:
 
 def description(text: str) -> str:
     """What stands in an image's square brackets."""
+    if _DULL.fullmatch(text):
+        return text
     whole = f"![{text}](u)"
     inside = [(2, 2 + len(text))]
     scene = Scene(links=[Link(1, 2 + len(text), len(whole))], brackets=inside, in_flow=False)
@@ -106,7 +113,8 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     found: set[int] = set()
     if is_plain_start(text):
         return found
-    for match in _LINE_START.finditer(text):
+    found_at = _LINE_START.finditer(text) if "\n" in text else (_LINE_START.match(text),)
+    for match in filter(None, found_at):
         start = match.start()
         if match["item"] is not None:
             # Only a list that starts with 1, and with words, can interrupt a paragraph.
