@@ -13,14 +13,13 @@ from openchat_cli.data.blocks import Blocks
 from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, link_text, name_of, pieces
 from openchat_cli.data.emphasis import Emphasis
 from openchat_cli.data.grid import Grid
-from openchat_cli.data.inline import Inline, one_paragraph, plain_line
+from openchat_cli.data.inline import NOTABLE, Inline, one_paragraph, plain_line
 from openchat_cli.data.preformatted import code_block
 from openchat_cli.data.variants import usual
 
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
 _DEEPEST = 64
-_IN_LIST = ["list"]
 # A formula's own markup is never nested deeper; what is, is not a formula.
 _DEEPEST_MATH = 200
 _TO_NEXT = STRIDE - 1  # from a tag to the text that follows it
@@ -59,13 +58,17 @@ class Converter:
         self._inner_tables = 0
 
     def run(self) -> str:
-        parts, inline = self.parts, self.inline
+        parts, inline, pending = self.parts, self.inline, self.pending
         last = len(parts) - 1
         while (at := self.at) < last:
             text, tag, name, inner = parts[at : at + STRIDE]
             self.at = at + STRIDE
             if text:
-                inline.text(text)
+                # What most texts are, without a call; `Inline.text` says the same.
+                if text[0] == " " or NOTABLE.search(text):
+                    inline.text(text)
+                else:
+                    pending.append(text)
             if name is not None:
                 _WHOLES[name](self, name, inner or "")
             elif handler := self.handlers[tag or ""]:
@@ -98,7 +101,8 @@ class Converter:
     def whole_item(self, name: str, text: str) -> None:
         if (
             self.pending
-            or self._open[-1:] != _IN_LIST
+            or not self._open
+            or self._open[-1] != "list"
             or len(self._open) > _DEEPEST
             or self.handlers is not self.flow
             or not (line := plain_line(text))
@@ -241,9 +245,9 @@ class Converter:
 
     def link(self, tag: str) -> None:
         """A link's start tag, or the whole of one that holds only text."""
-        text = link_text(tag)
-        if text and self.handlers is self.flow and self.inline.whole_link(tag):
+        if self.handlers is self.flow and self.inline.whole_link(tag):
             return
+        text = link_text(tag)
         if text is not None:
             tag = tag[: -len(text) - len("</a>")]
         self.inline.open_link(attribute(tag, "href"), attribute(tag, "title"))

@@ -16,7 +16,7 @@ from openchat_cli.data.pieces import HARD_BREAK, NO_WHOLE, SPACES, Pieces, is_au
 _BOXES = ("[ ] ", "[x] ")
 
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
-_NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
+NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 # What may mean something where it stands; at the edges of a piece the next one decides.
 # (Each branch begins with a character: so the search skips to the next of those.)
 _RISKY = re.compile(
@@ -26,14 +26,13 @@ _RISKY = re.compile(
 # What is risky by its neighbours alone can be settled at once; this can't.
 _CONTEXT = re.compile(r"[`*_~]|\\\Z|<[!?]|<[^>]*+\Z|&[#\w]*+\Z")
 _LOCAL = re.compile(r"[\\&<]")
-_NOT_IN_LINK = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 _LINK = re.compile(r"<a [^<>]*?href=\"([^\"]*)\"[^<>]*>([^<]*)</a>")
 _LONGEST_CODE = 1000  # that is joined with one that touches it
 
 
 def plain_line(source: str) -> str:
     """HTML's text as one line of Markdown if it needs no care at all, else ""."""
-    if _NOTABLE.search(source):
+    if NOTABLE.search(source):
         return ""
     line = source.strip(" ")
     return line if marks.is_plain_start(line) else ""
@@ -74,7 +73,7 @@ class Inline(Pieces):
     def text(self, source: str) -> None:
         """Text as it stands in HTML, not empty."""
         pieces = self.pieces
-        if _NOTABLE.search(source):
+        if NOTABLE.search(source):
             self._careful(source)
         elif source[0] != " " or (pieces and pieces[-1][-1:] not in SPACES):
             pieces.append(source)
@@ -170,7 +169,7 @@ class Inline(Pieces):
             before == stars[0]
             or not (source[:1].isalnum() and source[-1].isalnum())
             or self._depth.get(kind)
-            or _NOTABLE.search(source)
+            or NOTABLE.search(source)
         ):
             self.open_emphasis(kind)
             if source:
@@ -235,17 +234,20 @@ class Inline(Pieces):
         match = _LINK.fullmatch(element)
         if match is None or self._depth.get("link"):
             return False
-        target, text = decode(match[1]), decode(match[2])
+        target, text = match.groups()
+        if "&" in element:
+            target, text = decode(target), decode(text)
         title = attribute(element[: match.start(2)], "title") if " title" in element else ""
-        if not title and is_autolink(target, text):
+        if not title and target.endswith(text) and is_autolink(target, text):
             self.pieces.append(f"<{text}>")
             return True
-        if not target or not text or text != text.strip(" ") or _NOT_IN_LINK.search(text):
+        if not target or not text or text[0] == " " or text[-1] == " " or NOTABLE.search(text):
             return False
-        if self.pieces and self.pieces[-1].endswith("!"):
+        pieces = self.pieces
+        if pieces and pieces[-1].endswith("!"):
             return False
-        self._links.append((len(self.pieces), len(text)))
-        self.pieces.append(f"[{text}]({marks.link_target(target, title)})")
+        self._links.append((len(pieces), len(text)))
+        pieces.append(f"[{text}]({marks.link_target(target, title)})")
         return True
 
     def close_link(self) -> None:

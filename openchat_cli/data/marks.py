@@ -28,7 +28,9 @@ _LINE_START = re.compile(
     r"|\*[ \t]*+(?:\*[ \t]*+){2,}+$|_[ \t]*+(?:_[ \t]*+){2,}+$|~{3,}+))",
     re.M,
 )
-_LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
+_LINE_RISKS = frozenset("0123456789=|:[#>+*_~-")
+# How a line begins that begins with emphasis.
+_STRESSED = re.compile(r"[*_]{1,3}+[^\s*_]")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
 _WORDS = re.compile(r"[ \t]+[^ \t\n]")
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
@@ -111,10 +113,11 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     `places` have their backslash already.
     """
     found: set[int] = set()
-    if is_plain_start(text):
+    one_line = "\n" not in text
+    if is_plain_start(text) or (one_line and _STRESSED.match(text)):
         return found
-    found_at = _LINE_START.finditer(text) if "\n" in text else (_LINE_START.match(text),)
-    for match in filter(None, found_at):
+    matches = [_LINE_START.match(text)] if one_line else _LINE_START.finditer(text)
+    for match in filter(None, matches):
         start = match.start()
         if match["item"] is not None:
             # Only a list that starts with 1, and with words, can interrupt a paragraph.

@@ -168,11 +168,12 @@ class Pieces:
 
     def _forget(self) -> None:
         self.pieces.clear()
-        for places in (self._literal, self._bracketed, self._dollars, self._formulas):
-            places.clear()
-        self._closed.clear()
-        self._wholes.clear()
-        self._links.clear()
+        for state in (self._literal, self._bracketed, self._dollars, self._formulas, self._links):
+            if state:
+                state.clear()
+        if self._closed or self._wholes:
+            self._closed.clear()
+            self._wholes.clear()
         self._depth.clear()
         self._whole, self._exclaims, self._plain = NO_WHOLE, False, True
 
