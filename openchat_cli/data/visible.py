@@ -25,11 +25,16 @@ _INLINE = {
 # What can part a word's ASCII letters in HTML in lower case: inline tags between two letters, a
 # comment, or a reference to a character that is none of the four that browsers write. Either
 # pattern begins with one character, for which a text is looked through at once.
+_NAME = rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
 _INLINE_TAG = (
-    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
+    rf"{_NAME}"
     r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
 )
 _PARTED = re.compile(rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII)
+# The same where nothing is quoted, so that no tag can begin in another one's attribute.
+_BARELY_PARTED = re.compile(
+    rf"<(?<=\w<){_NAME}[^<>\"']*+>(?:<{_NAME}[^<>\"']*+>)*+(?=\w)", re.ASCII
+)
 _REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|nbsp);)")
 _RUN = re.compile(r"\w++", re.ASCII)
 
@@ -152,8 +157,12 @@ def html_may_say(html: str, words: Sequence[str]) -> bool:
     where it would without the tag: that only leaves more letters to be found.)
     """
     html = caseless(html)
-    if _REFERENCE.search(html) or _PARTED.search(html):
+    if _REFERENCE.search(html):
         return True
+    if _PARTED.search(html):
+        html = _BARELY_PARTED.sub("", html)
+        if _PARTED.search(html):
+            return True
     return any(all(run in html for run in _runs(word)) for word in words)
 
 
