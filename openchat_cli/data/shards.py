@@ -91,7 +91,7 @@ def libraries() -> tuple[str, ...]:
     """The versions of the libraries that verdicts depend on; "" for one that is not there."""
     from importlib import metadata
 
-    found = {name: "" for name in _LIBRARIES}
+    found = dict.fromkeys(_LIBRARIES, "")
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
