@@ -102,7 +102,7 @@ class DecodeStep:
         width = -(-max(self._ends) // _WIDTH_STEP) * _WIDTH_STEP
         self._width = min(capacity, width)
         needless = count * self._width - sum(self._ends) + sum(self._first)
-        self._apart = apart is not None and needless > count * apart
+        self._apart = apart is not None and (count == 1 or needless > count * apart)
         self._rows = torch.arange(count, device=device)
         self._at = torch.tensor(lengths, device=device)
         self.input_ids = torch.tensor(tokens, device=device)[:, None]
@@ -118,6 +118,10 @@ class DecodeStep:
 
     def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
         """Append each row's token to its slot."""
+        if len(self._ends) == 1:  # indexing by numbers is the faster
+            at = self._ends[0] - 1
+            keys[0, :, at], values[0, :, at] = new[0][0, :, 0], new[1][0, :, 0]
+            return
         keys[self._rows, :, self._at] = new[0][:, :, 0]
         values[self._rows, :, self._at] = new[1][:, :, 0]
 
@@ -137,7 +141,7 @@ class DecodeStep:
             )
             for row, (first, end) in enumerate(zip(self._first, self._ends, strict=True))
         ]
-        return torch.cat(found)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class SlotCache(Cache):

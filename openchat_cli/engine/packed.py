@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openchat_cli.engine import quantized
+from openchat_cli.engine.quantized import Int8Linear
+
 _ROWS = 32  # what the layout is best for; any number of rows works
 
 
@@ -33,19 +36,15 @@ class PackedLinear(nn.Module):
         return made
 
 
-def pack(model: nn.Module, dtype: torch.dtype) -> int:
-    """Replace a model's linear layers, in place, where this machine gains by it; gives how many."""
-    if not _gains(dtype):
-        return 0
-    found = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if type(child) is nn.Linear  # a subclass does something of its own
-    ]
-    for module, name in found:
-        setattr(module, name, PackedLinear(getattr(module, name)))
-    return len(found)
+def pack(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace a model's linear layers, in place, where this machine gains by it."""
+    gains = _gains(dtype)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is Int8Linear:
+                setattr(module, name, quantized.pack(child))
+            elif type(child) is nn.Linear and gains:  # a subclass does something of its own
+                setattr(module, name, PackedLinear(child))
 
 
 def _gains(dtype: torch.dtype) -> bool:
