@@ -159,6 +159,13 @@ class SlotCache(Cache):
         self.values = [_zeros(shape, dtype, device) for shape in shapes]
         super().__init__(layers=[_Layer(self, index) for index in range(len(shapes))])
 
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the step put what a layer gave into the slots; gives all that the layer has."""
+        assert self.step is not None, "set the cache's step before a forward pass"
+        stored = self.keys[layer], self.values[layer]
+        self.step.store(*stored, (keys, values))
+        return stored  # whole: the step's attention knows which part is whose
+
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another."""
         for stored in (*self.keys, *self.values):
@@ -189,10 +196,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        assert self._cache.step is not None, "set the cache's step before a forward pass"
-        keys, values = self._cache.keys[self._index], self._cache.values[self._index]
-        self._cache.step.store(keys, values, (key_states, value_states))
-        return keys, values  # whole: the step's attention knows which part is whose
+        return self._cache.store(self._index, key_states, value_states)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         return None

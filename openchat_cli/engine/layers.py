@@ -7,7 +7,8 @@ table. The layers take the places of transformers' own, whose model still calls 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -71,23 +72,55 @@ class JoinedLayer(nn.Module):
         step: attention.Attends | None = None,
         **more: Any,
     ) -> Tensor:
+        norm, inputs, outputs, norm_between, gate_up, activation, down = self._calls
         batch, count, _ = hidden_states.shape
         cos, sin = position_embeddings
-        heads = self.inputs(self.norm(hidden_states))
+        heads = inputs(norm(hidden_states))
         heads = heads.view(batch, count, -1, self._size).transpose(1, 2)
         turned = heads[:, : self._turned]
         turned = torch.addcmul(turned * cos, turned.roll(self._size // 2, -1), sin)
         query, keys = turned[:, : self._queries], turned[:, self._queries :]
-        values = heads[:, self._turned :]
-        if past_key_values is not None:
-            keys, values = past_key_values.update(keys, values, self.layer_idx)
-        found, _ = attention.attend(
-            self, query, keys, values, attention_mask, scaling=self.scaling, step=step
+        found = self._attend(
+            query, keys, heads[:, self._turned :], attention_mask, past_key_values, step
         )
-        hidden_states = hidden_states + self.outputs(found.reshape(batch, count, -1))
-        gate, up = self.gate_up(self.norm_between(hidden_states)).chunk(2, dim=-1)
-        hidden_states += self.down(self.activation(gate).mul_(up))
+        hidden_states = hidden_states + outputs(found.reshape(batch, count, -1))
+        gate, up = gate_up(norm_between(hidden_states)).chunk(2, dim=-1)
+        hidden_states += down(activation(gate).mul_(up))
         return hidden_states
+
+    @cached_property
+    def _calls(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """The parts' forward passes, found once and called without a module's hooks.
+
+        Made at the first use, when the linear layers have been packed.
+        """
+        parts = (
+            self.norm,
+            self.inputs,
+            self.outputs,
+            self.norm_between,
+            self.gate_up,
+            self.activation,
+            self.down,
+        )
+        return tuple(part.forward for part in parts)
+
+    def _attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        cache: Any,
+        step: attention.Attends | None,
+    ) -> Tensor:
+        if step is not None:
+            stored = cache.store(self.layer_idx, keys, values)
+            return step.attend(query, stored[0], stored[1], self.scaling)
+        if cache is not None:
+            keys, values = cache.update(keys, values, self.layer_idx)
+        found, _ = attention.attend(self, query, keys, values, mask, scaling=self.scaling)
+        return found
 
 
 class _Norm(nn.Module):
@@ -95,17 +128,24 @@ class _Norm(nn.Module):
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
-        self.weight = norm.weight
-        self._least = torch.full((1,), norm.variance_epsilon, device=norm.weight.device)
-        self._share = 1 / len(norm.weight)
+        # A tuple hides the weight from the module, which would search for it at each use.
+        self._weight: tuple[Tensor] = (norm.weight,)
+        self._size = len(norm.weight)
+        self._least: float = norm.variance_epsilon
+        self._leasts = torch.full((1,), self._least, device=norm.weight.device)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        (weight,) = self._weight
         if hidden.dtype != torch.float32:
-            return rms_norm(hidden, hidden.shape[-1:], self.weight, float(self._least))
+            same: Tensor = rms_norm(hidden, hidden.shape[-1:], weight, self._least)
+            return same
         # In fewer operations than torch's own, which has none for the CPU.
-        length = vector_norm(hidden, dim=-1, keepdim=True)
-        mean = torch.addcmul(self._least, length, length, value=self._share)
-        return hidden * mean.rsqrt_() * self.weight
+        if hidden.numel() == self._size:
+            mean_square = float(vector_norm(hidden)) ** 2 / self._size
+            return (hidden * (mean_square + self._least) ** -0.5).mul_(weight)
+        lengths = vector_norm(hidden, dim=-1, keepdim=True)
+        mean_squares = torch.addcmul(self._leasts, lengths, lengths, value=1 / self._size)
+        return (hidden * mean_squares.rsqrt_()).mul_(weight)
 
 
 class RotaryTable(nn.Module):
@@ -162,7 +202,7 @@ class _Forward:
         hidden = base.embed_tokens(step.input_ids)
         angles = base.rotary_emb(hidden, step.position_ids)
         for layer in base.layers:
-            hidden = layer(
+            hidden = layer.forward(
                 hidden, position_embeddings=angles, past_key_values=past_key_values, step=step
             )
         return _States(base.norm(hidden))
@@ -197,4 +237,3 @@ def _join(linears: Sequence[nn.Module]) -> nn.Module:
     if parts[0].bias is not None:
         joined.bias = nn.Parameter(torch.cat([part.bias for part in parts]), requires_grad=False)
     return joined
-

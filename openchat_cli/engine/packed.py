@@ -28,11 +28,10 @@ class PackedLinear(nn.Module):
         self.bias = linear.bias
         # Not a parameter: an opaque tensor, which only these kernels can read.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, inputs: Tensor) -> Tensor:
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self._weight, self.bias, "none", [], ""
-        )
+        made: Tensor = self._product(inputs, self._weight, self.bias, "none", [], "")
         return made
 
 

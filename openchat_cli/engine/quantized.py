@@ -70,7 +70,9 @@ class PackedInt8Linear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
         self._levels = levels
-        self._product = getattr(torch.ops.quantized, _PRODUCT).default
+        product = getattr(torch.ops.quantized, _PRODUCT).default
+        # Called directly, it does without what torch looks at in Python first.
+        self._product = getattr(product, "_op", product)
         zeros = torch.zeros(linear.out_features, dtype=torch.long)
         with warnings.catch_warnings():
             # torch means to drop this kind of tensor one day; `_levels` then finds no such product.
@@ -122,7 +124,9 @@ def _levels() -> int:
     twice just fits.
     """
     quantized: Any = torch.ops.quantized
-    if "fbgemm" not in torch.backends.quantized.supported_engines or not hasattr(quantized, _PRODUCT):
+    if "fbgemm" not in torch.backends.quantized.supported_engines or not hasattr(
+        quantized, _PRODUCT
+    ):
         return 0
     return _LARGEST if torch.cpu._is_vnni_supported() else _LARGEST // 2
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/serve.py [--quick] [--pairs 5] [--tokens 64]
 
-A LLaMA of 58 million random weights, prompts of 16 to 96 tokens, greedy answers of equal length, one
-thread each. Measured against it: `transformers serve --continuous-batching` over HTTP too, and
+A LLaMA of 58 million random weights, prompts of 16 to 96 tokens, greedy answers of equal length,
+one thread each. Measured against it: `transformers serve --continuous-batching` over HTTP too, and
 transformers' `generate` in fp32 for each request in turn, with no HTTP. Servers are processes, and
 it is their CPU time that counts. What is compared runs by turns, and the median of the pairs'
 ratios is given: ratios hold from machine to machine better than rates do. `transformers serve`
@@ -148,17 +148,17 @@ def ratio(runs: dict[str, list[Run]], one: str, other: str) -> float:
     return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
 
 
-def warm(*asks: Ask) -> None:
+def warm(prompts: Prompts, *asks: Ask) -> None:
     """First requests load code and lay out memory."""
     for ask in asks:
-        ask(["a b c d"], 8)
-        ask(["e f g h", "i j k l"], 8)
+        for count in (1, MANY):
+            ask(prompts.fresh(count), 8)
 
 
 def against_one_at_a_time(
     report: Report, server: Server, alone: OneAtATime, prompts: Prompts, tokens: int
 ) -> None:
-    warm(alone.ask)
+    alone.ask(prompts.fresh(2), 4)
     sides: dict[str, Ask] = {"openchat": server.ask, "one at a time": alone.ask}
     for count in (1, 8):
         runs = paired(prompts, count, tokens, 1, sides)
@@ -172,7 +172,7 @@ def against_one_at_a_time(
 def against_transformers(
     report: Report, server: Server, peer: Server, prompts: Prompts, tokens: int, pairs: int
 ) -> None:
-    warm(peer.ask)
+    warm(prompts, peer.ask)
     sides: dict[str, Ask] = {"openchat": server.ask, "transformers": peer.ask}
     for count in (8, MANY):
         runs = paired(prompts, count, tokens, pairs, sides)
@@ -191,7 +191,7 @@ def health(report: Report, server: Server, prompts: Prompts, tokens: int) -> Non
 def quantized(
     report: Report, one: Server, other: Server, prompts: Prompts, tokens: int, pairs: int
 ) -> None:
-    warm(one.ask, other.ask)
+    warm(prompts, one.ask, other.ask)
     sides: dict[str, Ask] = {"int8": one.ask, "bf16": other.ask}
     runs = paired(prompts, 1, tokens, pairs, sides)
     report.bar("int8 against bf16 at 1 client", ratio(runs, "int8", "bf16"), 2)
@@ -214,7 +214,7 @@ def main() -> int:
         folder = home / "model"
         prompts = Prompts(make_folder(folder, small=told.quick))
         with ours(folder, home / "fp32.log") as server:
-            warm(server.ask)
+            warm(prompts, server.ask)
             against_one_at_a_time(report, server, OneAtATime(folder), prompts, tokens)
             python = peer_python(home / "peer")
             if python is None:
