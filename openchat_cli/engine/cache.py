@@ -103,7 +103,7 @@ class DecodeStep:
         self._width = min(capacity, width)
         needless = count * self._width - sum(self._ends) + sum(self._first)
         self._apart = apart is not None and (count == 1 or needless > count * apart)
-        self._rows = torch.arange(count, device=device)
+        self._rows = None if count == 1 else torch.arange(count, device=device)
         self._at = torch.tensor(lengths, device=device)
         self.input_ids = torch.tensor(tokens, device=device)[:, None]
         self.position_ids = self._at[:, None]
@@ -118,7 +118,7 @@ class DecodeStep:
 
     def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
         """Append each row's token to its slot."""
-        if len(self._ends) == 1:  # indexing by numbers is the faster
+        if self._rows is None:  # indexing by numbers is the faster
             at = self._ends[0] - 1
             keys[0, :, at], values[0, :, at] = new[0][0, :, 0], new[1][0, :, 0]
             return

@@ -7,6 +7,7 @@ table. The layers take the places of transformers' own, whose model still calls 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
-from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
@@ -137,12 +137,13 @@ class _Norm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         (weight,) = self._weight
         if hidden.dtype != torch.float32:
-            same: Tensor = rms_norm(hidden, hidden.shape[-1:], weight, self._least)
+            same: Tensor = torch.rms_norm(hidden, hidden.shape[-1:], weight, self._least)
             return same
         # In fewer operations than torch's own, which has none for the CPU.
         if hidden.numel() == self._size:
-            mean_square = float(vector_norm(hidden)) ** 2 / self._size
-            return (hidden * (mean_square + self._least) ** -0.5).mul_(weight)
+            length = vector_norm(hidden).item()
+            root = math.sqrt(length * length / self._size + self._least)
+            return (hidden / root).mul_(weight)
         lengths = vector_norm(hidden, dim=-1, keepdim=True)
         mean_squares = torch.addcmul(self._leasts, lengths, lengths, value=1 / self._size)
         return (hidden * mean_squares.rsqrt_()).mul_(weight)
@@ -157,11 +158,13 @@ class RotaryTable(nn.Module):
     def __init__(self, rotary: nn.Module, positions: int, like: Tensor) -> None:
         super().__init__()
         cos, sin = rotary(like, torch.arange(positions, device=like.device)[None])
-        self._cos, self._sin = cos[0], sin[0].clone()
-        self._sin[:, : sin.shape[-1] // 2].neg_()
+        self._angles = torch.cat([cos[0], sin[0]], dim=-1)
+        self._size = cos.shape[-1]
+        self._angles[:, self._size : self._size * 3 // 2].neg_()
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        return self._cos[position_ids][:, None], self._sin[position_ids][:, None]
+        angles = self._angles[position_ids][:, None]
+        return angles[..., : self._size], angles[..., self._size :]
 
 
 def join(model: PreTrainedModel) -> int:
