@@ -6,15 +6,18 @@ A LLaMA of 58 million random weights, prompts of 16 to 96 tokens, greedy answers
 one thread each. Measured against it: `transformers serve --continuous-batching` over HTTP too, and
 transformers' `generate` in fp32 for each request in turn, with no HTTP. Servers are processes, and
 it is their CPU time that counts. What is compared runs by turns, and the median of the pairs'
-ratios is given: ratios hold from machine to machine better than rates do. `transformers serve`
-needs packages that the project doesn't have: they are installed into an environment that is thrown
-away; without a network its bars are left out. With --quick a much smaller model and fewer runs only
-show that all of it works.
+ratios is given: ratios hold from machine to machine better than rates do. 8-bit weights are
+compared with bf16 in one process, and for 268 million weights as well.
+
+`transformers serve` needs packages that the project doesn't have: they are installed into an
+environment that is thrown away; without a network its bars are left out. With --quick a much
+smaller model and fewer runs only show that all of it works: its figures say nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import random
 import statistics
@@ -32,7 +35,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.benchmarks.parts.model import make_folder
+from openchat_cli.engine.engine import Engine
+from openchat_cli.engine.settings import EngineSettings, SamplingParams
+from tests.benchmarks.parts.model import LARGER, LLAMA, SMALL, Size, make_folder
 from tests.benchmarks.parts.server import Run, Server, ours, peer_python, transformers
 
 MANY = 32
@@ -188,16 +193,42 @@ def health(report: Report, server: Server, prompts: Prompts, tokens: int) -> Non
     report.limit(f"/health under load, p99 of {len(waits)}", worst, MOST_HEALTH_MS, " ms")
 
 
-def quantized(
-    report: Report, one: Server, other: Server, prompts: Prompts, tokens: int, pairs: int
-) -> None:
-    warm(prompts, one.ask, other.ask)
-    sides: dict[str, Ask] = {"int8": one.ask, "bf16": other.ask}
-    runs = paired(prompts, 1, tokens, pairs, sides)
-    report.bar("int8 against bf16 at 1 client", ratio(runs, "int8", "bf16"), 2)
-    for count in (8, MANY):
-        runs = paired(prompts, count, tokens, 1, sides)
-        print(f"      {ratio(runs, 'int8', 'bf16'):.2f}x bf16")
+def quantized(report: Report, size: Size, prompts: Prompts, tokens: int, pairs: int) -> None:
+    """Both in this process, without HTTP, whose work for each token is the same for both."""
+    with tempfile.TemporaryDirectory() as home:
+        make_folder(Path(home), size)
+        engine = EngineSettings(Path(home), threads=1, max_slots=MANY)
+        with (
+            Engine.load(dataclasses.replace(engine, quantize="int8")) as one,
+            Engine.load(dataclasses.replace(engine, dtype="bf16")) as other,
+        ):
+            sides = {"int8": in_process(one), "bf16": in_process(other)}
+            warm(prompts, *sides.values())
+            runs = paired(prompts, 1, tokens, pairs, sides)
+            name = f"int8 against bf16, 1 request, {size.name}"
+            report.bar(name, ratio(runs, "int8", "bf16"), 2)
+            for count in (8, MANY):
+                runs = paired(prompts, count, tokens // 2, 1, sides)
+                print(f"      {ratio(runs, 'int8', 'bf16'):.2f}x bf16", flush=True)
+
+
+def in_process(engine: Engine) -> Ask:
+    """An engine's answers to prompts, as a server's are asked for."""
+    tokenizer: Any = engine.tokenizer
+
+    def ask(prompts: Sequence[str], tokens: int) -> Run:
+        cpu, wall = time.process_time(), time.perf_counter()
+        params = SamplingParams(temperature=0, max_tokens=tokens)
+        answers = [engine.submit([1, *tokenizer.encode(text)], params) for text in prompts]
+        firsts = []
+        for answer in answers:
+            next(iter(answer))
+            firsts.append(time.perf_counter() - wall)
+        count = sum(answer.result().completion_tokens for answer in answers)
+        seconds = time.perf_counter() - wall
+        return Run(count, time.process_time() - cpu, seconds, statistics.median(firsts))
+
+    return ask
 
 
 def main() -> int:
@@ -212,7 +243,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home_name:
         home = Path(home_name)
         folder = home / "model"
-        prompts = Prompts(make_folder(folder, small=told.quick))
+        prompts = Prompts(make_folder(folder, SMALL if told.quick else LLAMA))
         with ours(folder, home / "fp32.log") as server:
             warm(prompts, server.ask)
             against_one_at_a_time(report, server, OneAtATime(folder), prompts, tokens)
@@ -223,12 +254,8 @@ def main() -> int:
                 with transformers(python, folder, home / "peer.log") as peer:
                     against_transformers(report, server, peer, prompts, tokens, pairs)
             health(report, server, prompts, tokens)
-        small, large = ("--quantize", "int8"), ("--dtype", "bf16")
-        with (
-            ours(folder, home / "int8.log", *small) as one,
-            ours(folder, home / "bf16.log", *large) as other,
-        ):
-            quantized(report, one, other, prompts, 2 * tokens, pairs)
+    for size in (SMALL,) if told.quick else (LLAMA, LARGER):
+        quantized(report, size, prompts, 2 * tokens, pairs + 2)
     return 1 if report.failed else 0
 
 

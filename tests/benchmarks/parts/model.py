@@ -1,9 +1,10 @@
-"""A model folder for the serving benchmark: 58 million random weights and a tokeniser of 32,000."""
+"""A model folder for the serving benchmark: random LLaMA weights and a tokeniser of 32,000."""
 
 from __future__ import annotations
 
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,17 +18,33 @@ VOCABULARY = 32_000
 CONTEXT = 512
 
 
-def make_folder(path: Path, *, small: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class Size:
+    """The shape of a LLaMA."""
+
+    name: str
+    hidden: int
+    between: int
+    layers: int
+    heads: int
+
+
+SMALL = Size("4 million weights", 64, 176, 2, 4)
+LLAMA = Size("58 million weights", 512, 1376, 8, 8)
+LARGER = Size("268 million weights", 1024, 2752, 16, 16)
+
+
+def make_folder(path: Path, size: Size) -> list[str]:
     """Write the folder; gives words that are one token each."""
     kind = registry.get("openchat")
     words = _write_tokenizer(path, kind.eot)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=128 if small else 512,
-        intermediate_size=352 if small else 1376,
-        num_hidden_layers=2 if small else 8,
-        num_attention_heads=8,
+        hidden_size=size.hidden,
+        intermediate_size=size.between,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
         max_position_embeddings=CONTEXT,
         bos_token_id=1,
         eos_token_id=VOCABULARY - 1,
