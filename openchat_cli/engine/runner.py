@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from openchat_cli.core.errors import UsageError
 from openchat_cli.engine import attention, packed
 from openchat_cli.engine.cache import DecodeStep, PrefillStep, SlotCache, Span
+from openchat_cli.engine.layers import join
 
 # Decoders whose layers all attend to everything before, with one cache entry a layer: what the
 # slots and masks here are right for.
@@ -60,6 +61,7 @@ class Runner:
         # From how many needless positions a row on each row attends alone; never where None.
         self.apart = _CALL_BYTES // position_bytes if self.device.type == "cpu" else None
         if self.device.type == "cpu":
+            join(model)
             packed.pack(model, model.dtype)
         # Four dimensions are taken for a finished mask, so that transformers makes none; the step's
         # own attention reads none.

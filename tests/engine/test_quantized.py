@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def test_products_are_near_and_each_row_is_on_its_own(bias: bool) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(96, 200, bias=bias)
-    small = quantized.Int8Linear(linear)
+    small = quantized.Int8Linear.of(linear)
     inputs = torch.randn(3, 7, 96) * torch.linspace(0.1, 30, 7)[:, None]
     inputs[0, 0] = 0
     with torch.inference_mode():
@@ -36,7 +36,7 @@ def test_products_are_near_and_each_row_is_on_its_own(bias: bool) -> None:
 def test_what_is_no_number_stays_none() -> None:
     inputs = torch.ones(2, 96)
     inputs[1, 5] = float("nan")
-    made = quantized.Int8Linear(nn.Linear(96, 8))(inputs)
+    made = quantized.Int8Linear.of(nn.Linear(96, 8))(inputs)
     assert made[0].isfinite().all()
     assert made[1].isnan().all()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from openchat_cli.core.errors import UsageError
-from openchat_cli.engine.sampling import RowSampler, sample
+from openchat_cli.engine.sampling import RowSampler, best_of, sample
 from openchat_cli.engine.settings import SamplingParams
 
 LOGITS = torch.log(torch.tensor([0.05, 0.4, 0.1, 0.25, 0.2]))
@@ -110,3 +110,16 @@ def test_what_is_no_number_gives_none_for_its_row_only() -> None:
 def test_params_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         SamplingParams(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("vocab", [5, 2047, 2048, 32000, 32002])
+def test_the_best_is_found_wherever_it_is(vocab: int) -> None:
+    logits = torch.randn(40, vocab + 3, generator=torch.Generator().manual_seed(1))[:, :vocab]
+    logits[0, -1] = logits[1, 0] = 99
+    logits[2, vocab // 2 :] = 99  # the first of equals
+    logits[3, vocab - 2] = float("nan")
+    logits[4] = -float("inf")
+    best, tokens = best_of(logits)
+    expected = logits.max(dim=-1)
+    assert torch.equal(best.nan_to_num(7), expected.values.nan_to_num(7))
+    assert tokens.tolist() == expected.indices.tolist()
