@@ -39,7 +39,6 @@ from openchat_cli.engine.generation import (
 from openchat_cli.engine.logprobs import batches, logprobs_of
 from openchat_cli.engine.row import Row
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.sampling import sample
 from openchat_cli.engine.scheduler import Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
@@ -331,7 +330,7 @@ class Engine:
             self._outgoing.append((row, Delta("", prompt_logprobs=tuple(row.prompt_logprobs))))
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
-        tokens = sample(logits, [row.sampler for row in rows])
+        tokens = self._runner.sample(logits, [row.sampler for row in rows])
         known = _logprobs(rows, tokens, logits)
         # From the last slot down: rows that end together then need not be moved around each other.
         for row, token in reversed(list(zip(rows, tokens, strict=True))):
