@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
+from openchat_cli.cli.start_screen import key_in_shell, show
 from openchat_cli.cli.terminal import Terminal, error_line
 from openchat_cli.core.errors import (
     InputError,
@@ -33,7 +32,11 @@ if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
 
 ModelPathOption = Annotated[
-    Path | None, typer.Option("--model-path", "-m", help="The folder of the model.")
+    Path | None,
+    typer.Option("--model-path", "-m", help="The model's folder, or its name on the hub."),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 DtypeOption = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")]
@@ -57,8 +60,9 @@ def serve(
     dtype: DtypeOption = EngineSettings.dtype,
     context: ContextOption = None,
     max_slots: Annotated[
-        int, typer.Option(help="Requests answered together.")
-    ] = EngineSettings.max_slots,
+        int | None,
+        typer.Option(help="Requests answered together: 32, on a GPU what its memory holds."),
+    ] = None,
     queue_size: Annotated[
         int, typer.Option(help="Requests that may wait; more get 429.")
     ] = EngineSettings.queue_size,
@@ -70,8 +74,9 @@ def serve(
         int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
     ] = None,
     gpu_memory_utilization: Annotated[
-        float, typer.Option(help="Share of the GPU's free memory for conversations.")
+        float, typer.Option(help="Share of the GPU's memory that may be in use in all.")
     ] = EngineSettings.gpu_memory_utilization,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float, typer.Option(help="Temperature of a request that names none.")
     ] = ServeSettings.temperature,
@@ -113,6 +118,7 @@ def serve(
                 queue_size=queue_size,
                 threads=threads,
                 gpu_memory_utilization=gpu_memory_utilization,
+                trust_remote_code=trust_remote_code,
             ),
             host=host,
             port=port,
@@ -129,7 +135,7 @@ def serve(
         _log_to_stderr(quiet)
 
         def ready(server: Ready) -> None:
-            _show_ready(terminal, server, keys=bool(settings.api_keys))
+            show(terminal, server, key=key_in_shell(settings.api_keys, api_key_file))
 
         run(settings, progress=terminal.progress, ready=ready)
 
@@ -148,6 +154,7 @@ def chat(
     device: DeviceOption = EngineSettings.device,
     dtype: DtypeOption = EngineSettings.dtype,
     context: ContextOption = None,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float, typer.Option(help="0 always takes the likeliest word.")
     ] = ChatSettings.temperature,
@@ -187,6 +194,7 @@ def chat(
                 dtype=_dtype(dtype),
                 context=context,
                 max_slots=1,
+                trust_remote_code=trust_remote_code,
             )
             partner = Local(engine, settings, progress=terminal.progress)
         with partner:
@@ -221,31 +229,6 @@ def _log_to_stderr(quiet: bool) -> None:
     logger = logging.getLogger("openchat")
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
-
-
-def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
-    terminal.event(
-        "ready",
-        url=server.url,
-        model=server.model,
-        context=server.context,
-        slots=server.slots,
-        device=server.device,
-    )
-    body = {"model": server.model, "messages": [{"role": "user", "content": "Hello"}]}
-    curl = ["curl", f"{server.url}/chat/completions", "-H", "Content-Type: application/json"]
-    if keys:
-        curl += ["-H", "Authorization: Bearer $KEY"]
-    shown = shlex.join([*curl, "-d", json.dumps(body)])
-    if keys:
-        shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
-    terminal.note(f"serving  {server.url}")
-    terminal.note(f"model    {server.model}")
-    terminal.note(f"context  {server.context} tokens")
-    terminal.note(f"slots    {server.slots} requests together, on {server.device}")
-    terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
-    terminal.note(f"try      {shown}")
-    terminal.note(f"or       openchat chat --url {server.url}")
 
 
 # --- chat ---

@@ -1,8 +1,8 @@
 """The engine's forward passes on a GPU: decode steps recorded as CUDA graphs and replayed.
 
 One decode step of a 7B model is about a thousand kernels, most of them shorter than the time that
-Python takes to launch one. A graph launches them all at once, but at fixed addresses and shapes: see
-cuda_step.py. Prompts are read without graphs; their kernels are long.
+Python takes to launch one. A graph launches them all at once, but at fixed addresses and shapes:
+see cuda_step.py. Prompts are read without graphs; their kernels are long.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class CudaGraphs:
         """Run the work once beside the main stream: libraries set themselves up the first time, and
         that may not be recorded.
         """
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        here = torch.cuda.current_stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # theirs has no types
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             work()

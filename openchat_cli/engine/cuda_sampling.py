@@ -1,7 +1,7 @@
 """Drawing the next tokens on a GPU: what sampling.py draws, but the host waits once, at the end.
 
-Whatever the rows ask for goes to the device in one copy from pinned memory, every row takes the same
-path there, and the tokens come back with what the host has to know besides.
+Whatever the rows ask for goes to the device in one copy from pinned memory, every row takes the
+same path there, and the tokens come back with what the host has to know besides.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def _whole(row: RowSampler) -> bool:
     return row.params.top_p >= 1 and row.params.top_k == 0
 
 
-def _draw(
-    logits: Tensor, settings: Tensor, window: int, *, least: bool
-) -> tuple[Tensor, Tensor]:
+def _draw(logits: Tensor, settings: Tensor, window: int, *, least: bool) -> tuple[Tensor, Tensor]:
     """A token of each row's nucleus, and whether the window was wide enough to know that."""
     top_p, top_k = settings[:, 1:2], settings[:, 2:3]
     best, ids = logits.topk(window, dim=-1)

@@ -80,12 +80,16 @@ class Engine:
         queue_size: int = EngineSettings.queue_size,
         prefill_tokens: int = EngineSettings.prefill_tokens,
         end_tokens: Sequence[int] = (),
+        weight_bytes: int = 0,
     ) -> None:
         self.kind = kind
         self.tokenizer = tokenizer
         self.context = runner.context
         self.slots = runner.slots
         self.device = str(runner.device)
+        self.dtype = runner.dtype
+        self.weight_bytes = weight_bytes
+        self.slot_bytes = runner.slot_bytes
         self.failure: str | None = None  # why the engine stopped by itself
         self._runner = runner
         self._queue_size = queue_size
@@ -115,8 +119,11 @@ class Engine:
             queue_size=settings.queue_size,
             prefill_tokens=settings.prefill_tokens,
             end_tokens=parts.end_tokens,
+            weight_bytes=parts.weight_bytes,
         )
-        engine.warm_up()
+        with progress.task("answering a first token", 1, "tokens") as task:
+            engine.warm_up()
+            task.advance()
         return engine
 
     def __enter__(self) -> Self:

@@ -63,6 +63,8 @@ class Runner:
         self._window = window if window is not None and window < context else None
         position_bytes = 2 * heads * size * model.dtype.itemsize  # of one layer
         self.token_bytes = layers * position_bytes  # of a slot, for one token
+        self.slot_bytes = self.token_bytes * slots * context  # of all slots, once they are full
+        self.dtype = str(model.dtype).removeprefix("torch.")
         # From how many needless positions a row on each row attends alone; never where None.
         self.apart = _CALL_BYTES // position_bytes if self.device.type == "cpu" else None
         if self.device.type == "cpu":
@@ -123,4 +125,3 @@ def _key_value_shape(config: Any) -> tuple[int, int]:
     if config.model_type == "gpt_bigcode":
         return (1 if config.multi_query else queries), size
     return config.num_key_value_heads, size
-

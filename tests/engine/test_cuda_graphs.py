@@ -168,9 +168,7 @@ def test_memory_is_divided_into_slots() -> None:
 def test_no_room_is_one_clear_line() -> None:
     memory = Memory(total=24 * GIB, free=4 * GIB, working=GIB)
     with pytest.raises(UsageError) as caught:
-        slots_that_fit(
-            memory, utilization=0.95, asked=8, context=8192, token_bytes=2 * GIB // 4096
-        )
+        slots_that_fit(memory, utilization=0.95, asked=8, context=8192, token_bytes=2 * GIB // 4096)
     assert "\n" not in caught.value.message
     for part in ("8192 tokens (4.00 GiB)", "24.0 GiB", "--gpu-memory-utilization 0.95"):
         assert part in caught.value.message
