@@ -72,17 +72,18 @@ def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
     if not is_name(path):
         return None
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
     name, revision = _parts(path)
-    try:
-        found = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (OSError, ValueError):
-        return None
-    if tokenizer_only:
-        return found if _has_any(found, ("tokenizer.model", "tokenizer.json")) else None
-    return found if (found / "config.json").is_file() and _has_weights(found) else None
+    needed = ("tokenizer.model", "tokenizer.json") if tokenizer_only else ("config.json",)
+    for file in needed:
+        held = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(held, str):  # else it is unknown, or known not to exist
+            folder = Path(held).parent
+            if tokenizer_only or _has_weights(folder):
+                return folder
+    return None
 
 
 def is_name(path: Path) -> bool:
@@ -138,8 +139,9 @@ def fetch(download: Download, *, progress: Progress = SILENT) -> Path:
             )
             task.update(done=download.size / 1e6)
     except OSError as error:
-        if error.errno is not None and error.filename is not None:
-            raise OpenChatError(f"{error.filename}: {error.strerror}") from None
+        if error.errno is not None:  # the disk's, not the network's
+            place = error.filename or _blobs(download.name)
+            raise OpenChatError(f"{place}: {error.strerror}") from None
         raise _unreachable(download.title, error) from None
     except Exception as error:
         raise _unreachable(download.title, error) from None
@@ -153,10 +155,6 @@ def _parts(path: Path) -> tuple[str, str | None]:
     match = _NAME.fullmatch(path.as_posix())
     assert match is not None, "only names are looked up"
     return match[1], match[2]
-
-
-def _has_any(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / name).is_file() for name in names)
 
 
 def _has_weights(folder: Path) -> bool:
@@ -175,8 +173,11 @@ def _has_weights(folder: Path) -> bool:
 
 def _choose(files: Sequence[str]) -> list[str]:
     top = [file for file in files if "/" not in file]
-    suffix = ".safetensors" if any(file.endswith(".safetensors") for file in top) else ".bin"
-    return [file for file in top if file.endswith(suffix) or _matches(file, _SIDE)]
+    # By these names alone: others hold the same weights again, or what training left.
+    pattern = "model*.safetensors"
+    if not any(_matches(file, (pattern,)) for file in top):
+        pattern = "pytorch_model*.bin"
+    return [file for file in top if _matches(file, (pattern, *_SIDE))]
 
 
 def _matches(file: str, patterns: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +130,12 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
-        # Old files are not zip archives and can't be mapped.
-        with contextlib.suppress(RuntimeError, ValueError):
-            return _tensors(path, torch.load(path, "cpu", weights_only=True, mmap=True))
-        return _tensors(path, torch.load(path, "cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle, which fails anyway or is right
+            # Old files are not zip archives and can't be mapped.
+            with contextlib.suppress(RuntimeError, ValueError):
+                return _tensors(path, torch.load(path, "cpu", weights_only=True, mmap=True))
+            return _tensors(path, torch.load(path, "cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
         what = f"calls {wanted[1]}" if wanted else "is not a whole pickle"
