@@ -17,11 +17,14 @@ MISSING = (
 )
 RUN = """
 import runpy, sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
+from importlib.machinery import PathFinder
+class Present(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         if name.split(".")[0] in {missing!r}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Missing())
+            return None
+        return super().find_spec(name, path, target)
+sys.meta_path[:] = [Present if finder is PathFinder else finder for finder in sys.meta_path]
 sys.argv = {argv!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
