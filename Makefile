@@ -34,7 +34,7 @@ gen: setup
 	$(BIN)/python docs/generate.py
 
 bench: setup
-	for part in tests/benchmarks/*.py; do $(BIN)/python $$part || exit 1; done
+	for part in $(filter-out %_gpu.py,$(wildcard tests/benchmarks/*.py)); do $(BIN)/python $$part || exit 1; done
 
 clean:
 	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from openchat_cli.core.progress import Progress
-from openchat_cli.engine import cuda_sampling
+from openchat_cli.engine import cuda_layers, cuda_sampling
 from openchat_cli.engine.cache import Span
 from openchat_cli.engine.cuda_graphs import Capture, CudaGraphs, GraphRunner
 from openchat_cli.engine.cuda_memory import Memory, measure, slots_that_fit
@@ -35,6 +35,7 @@ def start(
     `measure` and `capture` are CUDA's unless a test brings others. Raises UsageError where not one
     request fits.
     """
+    cuda_layers.fuse(model)
     asked = settings.max_slots or GPU_SLOTS
     probe = Runner(
         model, slots=1, context=min(context, settings.prefill_tokens), vocab_size=vocab_size

@@ -94,7 +94,15 @@ def _runner(
 
 def _bytes(model: PreTrainedModel) -> int:
     """What the weights take; those that two layers share count once."""
-    return sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
+    return sum(_size(weight) for weight in (*model.parameters(), *model.buffers()))
+
+
+def _size(weight: torch.Tensor) -> int:
+    """A tensor's bytes; torchao's tensors call themselves as large as what they stand for."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        return weight.nbytes
+    names, _ = weight.__tensor_flatten__()
+    return sum(_size(getattr(weight, name)) for name in names)
 
 
 def _of_release(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> Manifest:

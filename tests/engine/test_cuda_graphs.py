@@ -7,21 +7,25 @@ what it replays, as a CUDA graph does. What is not tested here is CUDA itself.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from openchat_cli.core.errors import UsageError
-from openchat_cli.engine import packed
+from openchat_cli.core.errors import InputError, UsageError
+from openchat_cli.engine import cuda, packed
 from openchat_cli.engine.cuda_graphs import GraphRunner, Work, eager
 from openchat_cli.engine.cuda_memory import Memory, slots_that_fit
 from openchat_cli.engine.cuda_step import batch_sizes, capacity, first_that_holds, widths
 from openchat_cli.engine.engine import Engine
-from openchat_cli.engine.settings import SamplingParams
+from openchat_cli.engine.settings import EngineSettings, SamplingParams
 from tests.engine import tiny
 from tests.engine.test_engine import GREEDY, MODELS, prompts
+from tests.model.test_safe_weights import Heard
 
 Sizes = list[tuple[int, ...]]
 
@@ -180,6 +184,39 @@ def test_no_room_is_one_clear_line() -> None:
     )
     with pytest.raises(UsageError, match="leaves 0.00"):
         slots_that_fit(memory, utilization=0.5, asked=8, context=8192, token_bytes=2**19)
+
+
+@pytest.mark.parametrize(("free", "slots"), [(GIB, 9), (12_000_000, 2)])
+def test_a_start_measures_and_divides(free: int, slots: int) -> None:
+    """A slot of 8,192 tokens takes 4.2 MB here, a step 1 MB; half the device stays free."""
+    looked: list[str] = []
+
+    def measure(device: torch.device, largest_step: Callable[[], object]) -> Memory:
+        looked.append(device.type)
+        largest_step()
+        return Memory(total=2 * GIB, free=free + GIB, working=1_000_000)
+
+    model = tiny.llama(seed=4, context=8192)
+    prompt = prompts(1)[0]
+    wanted = tiny.reference(model, prompt, 24)
+    settings = EngineSettings(Path("none"), max_slots=9, gpu_memory_utilization=0.5)
+    heard = Heard()
+    runner = cuda.start(
+        model,
+        settings,
+        context=8192,
+        vocab_size=tiny.VOCAB,
+        progress=heard,
+        measure=measure,
+        capture=lambda device: eager,
+    )
+    assert (runner.slots, looked) == (slots, ["cpu"])
+    assert heard.tasks == [("recording CUDA graphs", len(batch_sizes(slots)), "graphs")]
+    assert {type(layer.input_layernorm) for layer in model.model.layers} == {nn.RMSNorm}
+    with Engine(runner, tiny.ByteTokenizer(), tiny.KIND) as made:
+        assert list(made.submit(prompt, GREEDY).result().token_ids) == wanted
+        with pytest.raises(InputError, match="the context is 8192"):
+            made.submit([tiny.BOS] * 8192, GREEDY)
 
 
 # --- the device itself ---
