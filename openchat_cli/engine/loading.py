@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from openchat_cli.core import jsonl
+from openchat_cli.core import jsonl, registry
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.progress import Progress
@@ -43,7 +43,10 @@ def load_parts(settings: EngineSettings, *, progress: Progress) -> Parts:
     `progress` is told of one piece of work after another, which /health shows. Raises InputError or
     UsageError where something does not fit.
     """
-    path = hub.local(settings.model_path, progress=progress)
+    if settings.model_type is not None:
+        registry.get(settings.model_type, settings.model_file)  # refused before a long download
+    typed = settings.model_type is not None
+    path = hub.local(settings.model_path, typed=typed, progress=progress)
     kind = resolve_type(settings.model_type, model_path=path, model_file=settings.model_file)
     tokenizer = load_tokenizer(path, kind)
     device = _device(settings.device)

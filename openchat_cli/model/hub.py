@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openchat_cli.core import jsonl
-from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError
+from openchat_cli.core import jsonl, registry
+from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError, UsageError
+from openchat_cli.core.manifest import FILE_NAME as MANIFEST
 from openchat_cli.core.progress import SILENT, Progress, Task
 
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -40,17 +41,21 @@ class Download:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
-def local(path: Path, *, progress: Progress = SILENT) -> Path:
+def local(path: Path, *, typed: bool = True, progress: Progress = SILENT) -> Path:
     """A model's folder on this machine: the path itself where there is one, else the hub's model of
     that name, downloaded where the cache lacks it, which is announced.
 
-    What is no name of a model is given back, for whoever needs the folder to say so. Raises what
-    `plan` and `fetch` raise.
+    What is no name of a model is given back, for whoever needs the folder to say so. `typed` false:
+    only openchat.json can tell the model's type, so what lacks it is refused before it is fetched
+    (UsageError). Raises what `plan` and `fetch` raise.
     """
     found = find(path)
     if found is not None or not is_name(path):
         return found or path
     download = plan(path)
+    if not typed and MANIFEST not in download.files:
+        hint = f"add --model-type ({', '.join(registry.built_in())})"
+        raise UsageError(f"{path}: no {MANIFEST} there says which model type it is", hint)
     progress.note(f"{download.title} is not on this machine: {gigabytes(download.size)} to fetch")
     return fetch(download, progress=progress)
 

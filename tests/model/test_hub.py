@@ -163,6 +163,16 @@ def test_what_is_neither_is_left_to_others(tmp_path: Path) -> None:
         ours.local(Path("nobody/nothing"))
 
 
+def test_what_nobody_could_serve_is_not_fetched(openchat: RunCli, hub: Hub, tmp_path: Path) -> None:
+    env = hub.environment(tmp_path / "cache")
+    for options, word in (((), "--model-type"), (("--model-type", "openhat"), "did you mean")):
+        ended = openchat("chat", "--model-path", "open/chat", *options, stdin="Hi\n", env=env)
+        assert ended.returncode == 2
+        assert word in ended.stderr
+        assert len(ended.stderr.splitlines()) == 2
+    assert not [line for line in hub.asked if "resolve" in line]
+
+
 @pytest.mark.slow
 def test_commands_take_a_name(
     openchat: RunCli, hub: Hub, llama: Path, prepared_llama: Path, tmp_path: Path
