@@ -50,16 +50,26 @@ class RowSampler:
         the prompt's tokens where they are positive, and multiplies them where negative.
         """
         if self._repeated:
-            used = torch.tensor(sorted(self._repeated), device=logits.device)
+            used = torch.tensor(self.repeated, device=logits.device)
             before, penalty = logits[used], self.params.repetition_penalty
             logits[used] = torch.where(before > 0, before / penalty, before * penalty)
+        changes = self.changes()
+        if changes:
+            ids = torch.tensor(list(changes), device=logits.device)
+            logits[ids] += torch.tensor(list(changes.values()), device=logits.device)
+
+    @property
+    def repeated(self) -> list[int]:
+        """The tokens that the repetition penalty falls on."""
+        return sorted(self._repeated or ())
+
+    def changes(self) -> dict[int, float]:
+        """What is added to the logits of which tokens, after the repetition penalty."""
         changes = dict(self.params.logit_bias)
         for token, count in self._counts.items():
             off = self.params.presence_penalty + self.params.frequency_penalty * count
             changes[token] = changes.get(token, 0.0) - off
-        if changes:
-            ids = torch.tensor(list(changes), device=logits.device)
-            logits[ids] += torch.tensor(list(changes.values()), device=logits.device)
+        return changes
 
 
 def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:

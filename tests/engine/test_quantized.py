@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from openchat_cli.core.errors import MissingExtraError, UsageError
 from openchat_cli.engine import packed, quantized
+from openchat_cli.engine.cuda_graphs import GraphRunner, eager
 from openchat_cli.engine.engine import Engine
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 from tests.engine import tiny
@@ -63,8 +65,12 @@ def test_what_can_not_be_done_is_said_before_loading() -> None:
         quantized.check("int4", CPU, "fp32")
     with pytest.raises(UsageError, match="not bf16"):
         quantized.check("int8", CPU, "bf16")
-    with pytest.raises(MissingExtraError, match="'quantize' extra"):
-        quantized.check("int4", torch.device("cuda"), "bf16")
+    if importlib.util.find_spec("torchao") is None:
+        with pytest.raises(MissingExtraError, match="'quantize' extra"):
+            quantized.check("int4", torch.device("cuda"), "bf16")
+    else:
+        with pytest.raises(UsageError, match="computes in bf16"):
+            quantized.check("int4", torch.device("cuda"), "fp32")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -77,3 +83,30 @@ def test_packed_layers_compute_the_same(dtype: torch.dtype) -> None:
         packed.pack(model, dtype)
         found = model(inputs)
     assert torch.allclose(found, expected, atol=1e-5 if dtype == torch.float32 else 2e-2)
+
+
+def test_torchaos_layers_answer_in_the_gpus_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchao's 8 bits run on a CPU too; its 4 bits do not."""
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(packed, "pack", lambda model, dtype: 0)
+    model = tiny.llama(seed=2)
+    quantized._by_torchao(model, "int8")
+    wanted = tiny.reference(model, [tiny.BOS, 1, 2, 3], 12)
+    runner = GraphRunner(model, slots=3, context=256, vocab_size=tiny.VOCAB, capture=eager)
+    with Engine(runner, tiny.ByteTokenizer(), tiny.KIND) as engine:
+        params = SamplingParams(temperature=0, max_tokens=12)
+        found = engine.submit([tiny.BOS, 1, 2, 3], params).result()
+    assert list(found.token_ids) == wanted
+
+
+@pytest.mark.gpu
+def test_four_bits_on_a_gpu_are_near() -> None:
+    pytest.importorskip("torchao")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1024, 256, bias=False)).to("cuda", torch.bfloat16)
+    inputs = torch.randn(4, 1024, device="cuda", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        exact = model(inputs)
+        quantized.quantize(model, "int4", torch.device("cuda"))
+        found = model(inputs)
+    assert (found - exact).norm() < 0.2 * exact.norm()
