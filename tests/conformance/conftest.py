@@ -76,6 +76,8 @@ def serve(folder: Path, *options: object, keys: str = "") -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture(scope="session")
