@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,18 @@ class Load:
     waiting: int
 
 
+@dataclass(slots=True)
+class Totals:
+    """What the engine has done since it started; written by its thread alone."""
+
+    prompt: int = 0  # tokens of prompts that got a slot
+    hits: int = 0  # prompts that started from a copy
+    reused: int = 0  # tokens of theirs that were not read
+    generated: int = 0  # tokens sampled
+    preempted: int = 0  # times a long answer gave way to a short one
+    steps: int = 0
+
+
 class Engine:
     """A model that answers requests; `load` makes one from a folder.
 
@@ -79,6 +92,7 @@ class Engine:
         kind: ModelType,
         *,
         queue_size: int = EngineSettings.queue_size,
+        max_concurrency: int | None = None,
         prefill_tokens: int = EngineSettings.prefill_tokens,
         end_tokens: Sequence[int] = (),
     ) -> None:
@@ -88,12 +102,15 @@ class Engine:
         self.slots = runner.slots
         self.device = str(runner.device)
         self.failure: str | None = None  # why the engine stopped by itself
+        self.totals = Totals()
         self._runner = runner
         self._queue_size = queue_size
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))
         # SentencePiece puts a space before every text, an answer too.
         self.drops_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
-        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.contents)
+        self._scheduler = Scheduler(
+            runner.slots, prefill_tokens, runner.contents, limit=max_concurrency
+        )
         self._arrived: deque[Row] = deque()
         self._outgoing: list[tuple[Row, Delta]] = []
         self._signal = threading.Condition()
@@ -114,6 +131,7 @@ class Engine:
             parts.tokenizer,
             parts.kind,
             queue_size=settings.queue_size,
+            max_concurrency=settings.max_concurrency,
             prefill_tokens=settings.prefill_tokens,
             end_tokens=parts.end_tokens,
         )
@@ -141,35 +159,55 @@ class Engine:
         deliver: Deliver = deliver_to_iterators,
         continues: bool = False,
     ) -> Generation:
-        """Ask for an answer to the token ids `prompt`; one that `continues` its text may begin with
-        a space, where a turn of its own would lose the one that SentencePiece puts before.
+        """Ask for one answer; see `submit_together`."""
+        return self.submit_together([prompt], [params], deliver=deliver, continues=continues)[0]
+
+    def submit_together(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: Sequence[SamplingParams],
+        *,
+        deliver: Deliver = deliver_to_iterators,
+        continues: bool = False,
+    ) -> list[Generation]:
+        """Ask for an answer to each prompt (token ids), or for none where one of them is refused.
+        Those that `continue` their text may begin with a space, where a turn of its own would lose
+        the one that SentencePiece puts before.
 
         `deliver` is called from the engine's thread, once a step (twice where prompts were read),
         with the deltas of all requests that were submitted with the same one; it must not block.
 
         Raises InputError for an empty prompt or ids that the model lacks, UsageError for params
         with such ids, ContextLengthError, QueueFullError, and EngineError where the engine has
-        stopped.
+        stopped. The line is full by what is in it, not by what comes: so many answers asked for
+        together can always be had once others are done.
         """
+        rows = [
+            self._row(prompt, wanted, deliver, continues=continues)
+            for prompt, wanted in zip(prompts, params, strict=True)
+        ]
+        with self._signal:
+            if self._closing or self.failure is not None:
+                raise EngineError(self.failure or "the engine is closed")
+            # All of them, since those that just arrived may yet find a free slot.
+            held = len(self._arrived) + len(self._scheduler.waiting) + len(self._scheduler.rows)
+            if held >= self._scheduler.limit + self._queue_size:
+                raise QueueFullError(f"{self._queue_size} requests are waiting already")
+            self._arrived.extend(rows)
+            self._signal.notify()
+        return [row.generation for row in rows]
+
+    def _row(
+        self, prompt: Sequence[int], params: SamplingParams, deliver: Deliver, *, continues: bool
+    ) -> Row:
         ids = self._checked(prompt, params)
-        generation = Generation(len(ids), self._wake)
         text = TextStream(
             self.tokenizer.token_bytes,
             stop=params.stop,
             drop_space=self.drops_space and not continues,
         )
         max_tokens = min(params.max_tokens, self.context - len(ids))
-        row = Row(generation, deliver, ids, params, text, max_tokens)
-        with self._signal:
-            if self._closing or self.failure is not None:
-                raise EngineError(self.failure or "the engine is closed")
-            # All of them, since those that just arrived may yet find a free slot.
-            held = len(self._arrived) + len(self._scheduler.waiting) + len(self._scheduler.rows)
-            if held >= self.slots + self._queue_size:
-                raise QueueFullError(f"{self._queue_size} requests are waiting already")
-            self._arrived.append(row)
-            self._signal.notify()
-        return generation
+        return Row(Generation(len(ids), self._wake), deliver, ids, params, text, max_tokens)
 
     def complete(
         self,
@@ -186,7 +224,7 @@ class Engine:
         jobs = deque(enumerate(zip(prompts, params, strict=True)))
         done: dict[int, Completion] = {}
         running: deque[tuple[int, Generation]] = deque()
-        window = min(self._queue_size, 2 * self.slots)
+        window = max(1, min(self._queue_size, 2 * self.slots))
         with progress.task("answering", len(prompts), "answers") as task:
             while jobs or running:
                 while jobs and len(running) < window:
@@ -274,15 +312,17 @@ class Engine:
                 self._signal.wait()
             if self._closing:
                 return False
-            self._scheduler.waiting.extend(self._arrived)
-            self._arrived.clear()
+            while self._arrived:
+                self._scheduler.add(self._arrived.popleft())
         return True
 
     def _step(self) -> None:
         for row in [*self._scheduler.rows, *self._scheduler.waiting]:
             if row.generation.cancelled:
                 self._end(row, "abort")
+        self.totals.steps += 1
         parts = self._scheduler.to_read()
+        self.totals.preempted = self._scheduler.preempted
         if parts:
             self._prefill(parts)
             self._send()  # a first token need not wait for the others' next
@@ -295,7 +335,7 @@ class Engine:
 
     def _prefill(self, parts: list[tuple[Row, int, int]]) -> None:
         spans = [
-            Span(self._scheduler.slot(row), start, row.prompt[start:end])
+            Span(self._scheduler.slot(row), start, row.source[start:end])
             for row, start, end in parts
         ]
         try:
@@ -310,15 +350,22 @@ class Engine:
             return
         last: list[torch.Tensor] = []
         whole: list[Row] = []
-        for (row, start, end), states in zip(parts, hidden, strict=True):
-            self._scheduler.has_read(row, end)
+        self._scheduler.have_read(parts)
+        for (row, start, _), states in zip(parts, hidden, strict=True):
             if row.params.prompt_logprobs is not None:
                 self._look_at_prompt(row, start, states)
-            if not row.unread:
+            if not row.unread and not row.tokens:  # one that gave way goes on where it was
+                self._count(row)
                 whole.append(row)
                 last.append(states[-1])
         if whole:
             self._sample(whole, self._runner.logits(torch.stack(last)))
+
+    def _count(self, row: Row) -> None:
+        totals = self.totals
+        totals.prompt += len(row.prompt)
+        totals.reused += row.reused
+        totals.hits += row.reused > 0
 
     def _look_at_prompt(self, row: Row, start: int, states: torch.Tensor) -> None:
         """Take down how likely the prompt's tokens were after those just read."""
@@ -350,6 +397,9 @@ class Engine:
     def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
         """Add a sampled token to a row, and end the row where that ends it."""
         row.tokens.append(token)
+        self.totals.generated += 1
+        if row.generation.first_token is None:
+            row.generation.first_token = time.perf_counter()
         ends = token in self._end_tokens or token in row.stop_token_ids
         if logprob is not None:
             row.note(dataclasses.replace(logprob, ends=ends))

@@ -30,16 +30,20 @@ class EngineSettings:
     quantize: Quantize | None = None  # round the weights, for speed and memory
     context: int | None = None  # tokens a request may hold; the model's own when absent
     max_slots: int = 32  # requests answered together
-    queue_size: int = 256  # requests that may wait for a slot
+    max_concurrency: int | None = None  # of the slots; the others only keep beginnings to reuse
+    queue_size: int = 256  # answers that may wait for a slot
     prefill_tokens: int = 1024  # prompt tokens read in one step, over all requests
     threads: int | None = None  # CPU threads of torch; its own choice when absent
     gpu_memory_utilization: float = 0.9  # share of a GPU's free memory for the slots
 
     def __post_init__(self) -> None:
-        for name in ("max_slots", "queue_size", "prefill_tokens", "context", "threads"):
+        counts = ("max_slots", "max_concurrency", "prefill_tokens", "context", "threads")
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.queue_size < 0:
+            raise UsageError(f"queue_size must be at least 0, not {self.queue_size}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise UsageError("gpu_memory_utilization must be above 0 and at most 1")
 

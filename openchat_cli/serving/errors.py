@@ -13,6 +13,7 @@ _TYPES = {
     429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
+    504: "server_error",
 }
 RETRY_AFTER = "1"  # seconds; a slot frees as soon as some answer ends
 
@@ -56,6 +57,20 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
 def shutting_down() -> ApiError:
     """An answer that the end of the server cuts off."""
     return ApiError(503, "The server is shutting down.", code="shutting_down")
+
+
+def timed_out(seconds: float, *, waiting: bool) -> ApiError:
+    """An answer that took longer than requests may; `waiting`: it never got a slot."""
+    if waiting:
+        message = (
+            f"The server is overloaded: the request waited {seconds:g} seconds for its turn. "
+            "Please try again later."
+        )
+        headers = {"Retry-After": RETRY_AFTER}
+        return ApiError(503, message, code="request_timeout", headers=headers)
+    message = f"The answer took longer than the limit of {seconds:g} seconds."
+    # Trying again, as OpenAI's own client would, only takes as long again.
+    return ApiError(504, message, code="request_timeout", headers={"x-should-retry": "false"})
 
 
 def from_engine(error: OpenChatError, param: str) -> ApiError:
