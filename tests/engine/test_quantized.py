@@ -35,12 +35,32 @@ def test_products_are_near_and_each_row_is_on_its_own(bias: bool) -> None:
     assert torch.equal(found, alone)
 
 
-def test_what_is_no_number_stays_none() -> None:
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="fbgemm")
+@pytest.mark.parametrize("levels", [127, 63])
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_products_are_the_same_for_one_token_and_for_many(bias: bool, levels: int) -> None:
+    torch.manual_seed(0)
+    plain = quantized.Int8Linear.of(nn.Linear(96, 200, bias=bias))
+    fast = quantized.PackedInt8Linear(plain, levels)
+    inputs = torch.randn(1, 9, 96) * torch.linspace(0.001, 300, 9)[:, None]
+    inputs[0, 0] = 0
+    with torch.inference_mode():
+        expected, many = plain(inputs), fast(inputs)
+        alone = torch.cat([fast(inputs[:, place : place + 1]) for place in range(9)], dim=1)
+    assert torch.allclose(many, alone, rtol=1e-5, atol=1e-6)
+    assert (many - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(bad: float) -> None:
     inputs = torch.ones(2, 96)
-    inputs[1, 5] = float("nan")
-    made = quantized.Int8Linear.of(nn.Linear(96, 8))(inputs)
-    assert made[0].isfinite().all()
-    assert made[1].isnan().all()
+    inputs[1, 5] = bad
+    plain = quantized.Int8Linear.of(nn.Linear(96, 8, bias=False))
+    for layer in (plain, quantized.pack(plain)):
+        made = layer(inputs)
+        assert made[0].isfinite().all()
+        assert not made[1].isfinite().any()
+        assert not layer(inputs[1:]).isfinite().any()
 
 
 def test_a_quantized_model_answers_alike_whatever_the_load() -> None:
@@ -52,6 +72,16 @@ def test_a_quantized_model_answers_alike_whatever_the_load() -> None:
         together = engine.complete(prompts, [params] * len(prompts))
         for prompt, completion in zip(prompts, together, strict=True):
             assert engine.submit(prompt, params).result().token_ids == completion.token_ids
+
+
+def test_greedy_answers_stay_near_those_of_whole_weights() -> None:
+    exact, rounded = tiny.llama(seed=2, spread=0.1), tiny.llama(seed=2, spread=0.1)
+    quantized.quantize(rounded, "int8", CPU)
+    ids = torch.randint(0, 256, (4, 60), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted, found = exact(input_ids=ids).logits, rounded(input_ids=ids).logits
+    assert torch.corrcoef(torch.stack([wanted.flatten(), found.flatten()]))[0, 1] > 0.999
+    assert (wanted.argmax(-1) == found.argmax(-1)).float().mean() > 0.9
 
 
 def test_a_folder_is_quantized_as_it_is_loaded(tmp_path: Path) -> None:

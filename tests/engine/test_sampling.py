@@ -52,6 +52,30 @@ def test_shares_are_those_of_the_rules(params: SamplingParams, expected: list[fl
     assert shares(params) == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=100, top_p=1, top_k=1),
+        SamplingParams(temperature=100, top_p=1, min_p=1),
+        SamplingParams(temperature=100, top_p=0, top_k=10**30),
+        SamplingParams(temperature=100, top_p=0.9, top_k=3, min_p=1),
+        SamplingParams(temperature=1e-5, top_p=1),
+        SamplingParams(temperature=1e-6, top_p=1),
+    ],
+)
+def test_limits_at_their_ends_leave_the_best(params: SamplingParams) -> None:
+    assert set(drawn(params, LOGITS, 200)) == {1}
+
+
+def test_a_token_ruled_out_never_comes() -> None:
+    never = SamplingParams(temperature=2, top_p=1, logit_bias={1: -100, 3: -100})
+    assert set(drawn(never, LOGITS, 500)) == {0, 2, 4}
+    none = LOGITS.clone()
+    none[[0, 2, 4]] = -float("inf")
+    assert set(drawn(SamplingParams(temperature=5, top_p=1), none, 300)) == {1, 3}
+    assert set(drawn(SamplingParams(temperature=5, top_k=4), none, 300)) == {1, 3}
+
+
 def test_a_nucleus_wider_than_the_window_is_whole() -> None:
     flat = torch.zeros(1000)
     found = set(drawn(SamplingParams(temperature=1, top_p=0.9), flat, 6000))
