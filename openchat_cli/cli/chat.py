@@ -17,6 +17,7 @@ from openchat_cli.cli.serve import (
     DeviceOption,
     DtypeOption,
     ModelPathOption,
+    TrustFlag,
     dtype_of,
     quantize_of,
 )
@@ -46,6 +47,7 @@ def chat(
         str | None, typer.Option(help="int8, or int4 on a GPU: round the weights of --model-path.")
     ] = None,
     context: ContextOption = None,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float | None, typer.Option(help="0 always takes the likeliest word.")
     ] = ChatSettings.temperature,
@@ -91,6 +93,7 @@ def chat(
                 quantize=quantize_of(quantize),
                 context=context,
                 max_slots=1,
+                trust_remote_code=trust_remote_code,
             )
             partner = Local(engine, progress=terminal.progress)
         person = sys.stdin.isatty() and sys.stdout.isatty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
+from openchat_cli.cli.start_screen import key_in_shell, show
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.errors import UsageError, did_you_mean, need
 from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
 
 ModelPathOption = Annotated[
-    Path | None, typer.Option("--model-path", "-m", help="The folder of the model.")
+    Path | None,
+    typer.Option("--model-path", "-m", help="The model's folder, or its name on the hub."),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 DtypeOption = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")]
@@ -47,8 +51,9 @@ def serve(
     dtype: DtypeOption = EngineSettings.dtype,
     context: ContextOption = None,
     max_slots: Annotated[
-        int, typer.Option(help="Requests answered together.")
-    ] = EngineSettings.max_slots,
+        int | None,
+        typer.Option(help="Requests answered together: 32, on a GPU what its memory holds."),
+    ] = None,
     max_concurrency: Annotated[
         int | None,
         typer.Option(help="Answers written at once, if fewer than the slots; more raise those."),
@@ -70,8 +75,9 @@ def serve(
         int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
     ] = None,
     gpu_memory_utilization: Annotated[
-        float, typer.Option(help="Share of the GPU's free memory for conversations.")
+        float, typer.Option(help="Share of the GPU's memory that may be in use in all.")
     ] = EngineSettings.gpu_memory_utilization,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float, typer.Option(help="Temperature of a request that names none.")
     ] = ServeSettings.temperature,
@@ -119,11 +125,12 @@ def serve(
                 dtype=dtype_of(dtype),
                 quantize=quantize_of(quantize),
                 context=context,
-                max_slots=max(max_slots, max_concurrency or 0),
+                max_slots=max_slots,
                 max_concurrency=max_concurrency,
                 queue_size=queue_size,
                 threads=threads,
                 gpu_memory_utilization=gpu_memory_utilization,
+                trust_remote_code=trust_remote_code,
             ),
             host=host,
             port=port,
@@ -150,7 +157,7 @@ def serve(
         _log_to_stderr(quiet)
 
         def ready(server: Ready) -> None:
-            _show_ready(terminal, server, keys=bool(settings.api_keys))
+            show(terminal, server, key=key_in_shell(settings.api_keys, api_key_file))
 
         run(settings, progress=terminal.progress, ready=ready)
 
@@ -189,28 +196,3 @@ def _log_to_stderr(quiet: bool) -> None:
     uvicorn = logging.getLogger("uvicorn")
     uvicorn.addHandler(handler)
     uvicorn.setLevel(logging.CRITICAL)
-
-
-def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
-    terminal.event(
-        "ready",
-        url=server.url,
-        model=server.model,
-        context=server.context,
-        slots=server.slots,
-        device=server.device,
-    )
-    body = {"model": server.model, "messages": [{"role": "user", "content": "Hello"}]}
-    curl = ["curl", f"{server.url}/chat/completions", "-H", "Content-Type: application/json"]
-    if keys:
-        curl += ["-H", "Authorization: Bearer $KEY"]
-    shown = shlex.join([*curl, "-d", json.dumps(body)])
-    if keys:
-        shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
-    terminal.note(f"serving  {server.url}")
-    terminal.note(f"model    {server.model}")
-    terminal.note(f"context  {server.context} tokens")
-    terminal.note(f"slots    {server.slots} requests together, on {server.device}")
-    terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
-    terminal.note(f"try      {shown}")
-    terminal.note(f"or       openchat chat --url {server.url}")

@@ -40,7 +40,6 @@ from openchat_cli.engine.generation import (
 from openchat_cli.engine.logprobs import batches, logprobs_of
 from openchat_cli.engine.row import Row
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.sampling import sample
 from openchat_cli.engine.scheduler import Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
@@ -95,12 +94,16 @@ class Engine:
         max_concurrency: int | None = None,
         prefill_tokens: int = EngineSettings.prefill_tokens,
         end_tokens: Sequence[int] = (),
+        weight_bytes: int = 0,
     ) -> None:
         self.kind = kind
         self.tokenizer = tokenizer
         self.context = runner.context
         self.slots = runner.slots
         self.device = str(runner.device)
+        self.dtype = runner.dtype
+        self.weight_bytes = weight_bytes
+        self.slot_bytes = runner.slot_bytes
         self.failure: str | None = None  # why the engine stopped by itself
         self.totals = Totals()
         self._runner = runner
@@ -134,8 +137,11 @@ class Engine:
             max_concurrency=settings.max_concurrency,
             prefill_tokens=settings.prefill_tokens,
             end_tokens=parts.end_tokens,
+            weight_bytes=parts.weight_bytes,
         )
-        engine.warm_up()
+        with progress.task("answering a first token", 1, "tokens") as task:
+            engine.warm_up()
+            task.advance()
         return engine
 
     def __enter__(self) -> Self:
@@ -378,7 +384,7 @@ class Engine:
             self._outgoing.append((row, Delta("", prompt_logprobs=tuple(row.prompt_logprobs))))
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
-        tokens = sample(logits, [row.sampler for row in rows])
+        tokens = self._runner.sample(logits, [row.sampler for row in rows])
         known = _logprobs(rows, tokens, logits)
         # From the last slot down: rows that end together then need not be moved around each other.
         for row, token in reversed(list(zip(rows, tokens, strict=True))):

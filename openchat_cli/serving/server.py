@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.model import hub
 from openchat_cli.serving.access_log import logging_to
 from openchat_cli.serving.loading import Loading
 from openchat_cli.serving.settings import ServeSettings
@@ -44,6 +45,10 @@ class Ready:
     context: int  # tokens
     slots: int
     device: str
+    model_type: str
+    dtype: str
+    weight_bytes: int
+    slot_bytes: int  # of all slots together
 
 
 Load = Callable[[], "Engine"]
@@ -62,10 +67,13 @@ def serve(
     """
     engine = settings.engine
     # Said now, not after the seconds that importing torch takes.
-    if not engine.model_path.is_dir():
-        hint = "a folder that `openchat model prepare` or `openchat train` made"
-        raise InputError(f"{engine.model_path}: no such folder", hint)
-    resolve_type(engine.model_type, model_path=engine.model_path, model_file=engine.model_file)
+    folder = hub.find(engine.model_path)
+    if folder is None or not folder.is_dir():
+        if folder is not None or not hub.is_name(engine.model_path):
+            hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
+            raise InputError(f"{engine.model_path}: no such folder", hint)
+    else:
+        resolve_type(engine.model_type, model_path=folder, model_file=engine.model_file)
     _allow_many_files()
     with logging_to(settings.log_file), listen(settings.host, settings.port) as listener:
         asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
@@ -223,6 +231,10 @@ class Server:
                 context=engine.context,
                 slots=engine.slots,
                 device=engine.device,
+                model_type=engine.kind.name,
+                dtype=engine.dtype,
+                weight_bytes=engine.weight_bytes,
+                slot_bytes=engine.slot_bytes,
             )
         )
 
