@@ -98,6 +98,12 @@ def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
     return None
 
 
+def no_such_folder(path: Path) -> InputError:
+    """What to say of a path that is neither a folder nor a model's name."""
+    hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
+    return InputError(f"{path}: no such folder", hint)
+
+
 def is_name(path: Path) -> bool:
     """Whether this could be a model on the hub."""
     match = _NAME.fullmatch(path.as_posix())
