@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.start_screen import key_in_shell, show
 from openchat_cli.cli.terminal import Terminal
@@ -152,6 +153,7 @@ def serve(
                 f"{api_key_file}: other users of this machine can read it; {hint}"
             )
         need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+        ask_first(model_path, model_type, model_file)
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)
