@@ -85,7 +85,7 @@ def chat(
             partner = Remote(url or LOCAL_SERVER, model, api_key=os.environ.get("OPENAI_API_KEY"))
         else:
             need("openchat chat --model-path", "model", "torch", "transformers")
-            ask_first(model_path, model_type, model_file)
+            ask_first(model_path, model_type, model_file, code=trust_remote_code)
             engine = EngineSettings(
                 model_path=model_path,
                 model_type=model_type,

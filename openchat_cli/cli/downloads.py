@@ -9,8 +9,15 @@ from openchat_cli.core import registry
 from openchat_cli.core.errors import OpenChatError
 
 
-def ask_first(path: Path, model_type: str | None = None, model_file: Path | None = None) -> None:
-    """On a terminal ask whether to fetch what `path` names on the hub; OpenChatError if not.
+def ask_first(
+    path: Path,
+    model_type: str | None = None,
+    model_file: Path | None = None,
+    *,
+    code: bool = False,
+) -> None:
+    """On a terminal ask whether to fetch what `path` names on the hub, with its `code` or without;
+    OpenChatError if not.
 
     Before the work begins: whoever fetches may do so beside it, where nobody can be asked. Raises
     what can't be served, for the model type's sake, before it asks.
@@ -21,7 +28,7 @@ def ask_first(path: Path, model_type: str | None = None, model_file: Path | None
 
     if model_type is not None:
         registry.get(model_type, model_file)
-    download = hub.missing(path, typed=model_type is not None)
+    download = hub.missing(path, typed=model_type is not None, code=code)
     if download is None:
         return
     size = hub.gigabytes(download.size)

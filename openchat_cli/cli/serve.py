@@ -153,7 +153,7 @@ def serve(
                 f"{api_key_file}: other users of this machine can read it; {hint}"
             )
         need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
-        ask_first(model_path, model_type, model_file)
+        ask_first(model_path, model_type, model_file, code=trust_remote_code)
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)

@@ -19,6 +19,7 @@ from openchat_cli.core import jsonl, registry
 from openchat_cli.core.errors import InputError, MissingExtraError, OpenChatError, UsageError
 from openchat_cli.core.manifest import FILE_NAME as MANIFEST
 from openchat_cli.core.progress import SILENT, Progress, Task
+from openchat_cli.model import remote_code
 
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _TOKENIZER = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "openchat.json")
@@ -41,26 +42,29 @@ class Download:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
-def local(path: Path, *, typed: bool = True, progress: Progress = SILENT) -> Path:
+def local(
+    path: Path, *, typed: bool = True, code: bool = False, progress: Progress = SILENT
+) -> Path:
     """A model's folder on this machine: the path itself where there is one, else the hub's model of
     that name, downloaded where the cache lacks it, which is announced.
 
     What is no name of a model is given back, for whoever needs the folder to say so. `typed` false:
     only openchat.json can tell the model's type, so what lacks it is refused before it is fetched
-    (UsageError). Raises what `plan` and `fetch` raise.
+    (UsageError). `code`: with the Python files that the model brings. Raises what `plan` and
+    `fetch` raise.
     """
-    download = missing(path, typed=typed)
+    download = missing(path, typed=typed, code=code)
     if download is None:
         return find(path) or path
     progress.note(f"{download.title} is not on this machine: {gigabytes(download.size)} to fetch")
     return fetch(download, progress=progress)
 
 
-def missing(path: Path, *, typed: bool = True) -> Download | None:
+def missing(path: Path, *, typed: bool = True, code: bool = False) -> Download | None:
     """What `local` would fetch; None where it is here or no name of a model."""
-    if find(path) is not None or not is_name(path):
+    if find(path, code=code) is not None or not is_name(path):
         return None
-    download = plan(path)
+    download = plan(path, code=code)
     if not typed and MANIFEST not in download.files:
         hint = f"add --model-type ({', '.join(registry.built_in())})"
         raise UsageError(f"{path}: no {MANIFEST} there says which model type it is", hint)
@@ -74,10 +78,11 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
 
 
-def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
+def find(path: Path, *, tokenizer_only: bool = False, code: bool = False) -> Path | None:
     """The folder itself, or the hub cache's whole folder of that name; None where neither is there.
 
     The hub is not asked, so a name without a revision gives what was newest when it was fetched.
+    With `code` a folder of the cache is only whole with the Python files that it points to.
     """
     if path.exists():
         return path
@@ -93,7 +98,8 @@ def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
         held = try_to_load_from_cache(name, file, revision=revision)
         if isinstance(held, str):  # else it is unknown, or known not to exist
             folder = Path(held).parent
-            if tokenizer_only or _has_weights(folder):
+            whole = tokenizer_only or _has_weights(folder)
+            if whole and not (code and remote_code.lacking(folder)):
                 return folder
     return None
 
@@ -120,8 +126,8 @@ def long_name(path: Path) -> str:
     return _parts(path)[0]
 
 
-def plan(path: Path, *, tokenizer_only: bool = False) -> Download:
-    """What to fetch of a model, safetensors rather than pickles.
+def plan(path: Path, *, tokenizer_only: bool = False, code: bool = False) -> Download:
+    """What to fetch of a model, safetensors rather than pickles, Python files only with `code`.
 
     Raises InputError where the hub has no such model, asks for a licence, or can't be reached.
     """
@@ -136,6 +142,8 @@ def plan(path: Path, *, tokenizer_only: bool = False) -> Download:
         raise _unreachable(path.as_posix(), error) from None
     names = [file.rfilename for file in info.siblings or ()]
     wanted = [n for n in names if _matches(n, _TOKENIZER)] if tokenizer_only else _choose(names)
+    if code:
+        wanted += [n for n in names if _matches(n, ("*.py",))]
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     return Download(name, revision, tuple(wanted), sum(sizes[file] for file in wanted))
 

@@ -14,9 +14,7 @@ def check(folder: Path, *, trusted: bool, progress: Progress = SILENT) -> None:
 
     Raises UsageError naming the option.
     """
-    path = folder / "config.json"
-    values = jsonl.read_json(path) if path.is_file() else None
-    pointers = values.get("auto_map") if isinstance(values, dict) else None
+    pointers = _pointers(folder)
     if not pointers:
         return
     code = _named(pointers)
@@ -26,6 +24,18 @@ def check(folder: Path, *, trusted: bool, progress: Progress = SILENT) -> None:
             "read it first; --trust-remote-code runs it, with all that you may do",
         )
     progress.warn(f"{folder}: its own Python code ({code}) is run: it can do all that you may")
+
+
+def lacking(folder: Path) -> bool:
+    """Whether config.json points to code of the folder's own that was left out of it."""
+    code = _named(_pointers(folder) or {})
+    return code.endswith(".py") and not (folder / code).is_file()
+
+
+def _pointers(folder: Path) -> object:
+    path = folder / "config.json"
+    values = jsonl.read_json(path) if path.is_file() else None
+    return values.get("auto_map") if isinstance(values, dict) else None
 
 
 def _named(pointers: object) -> str:

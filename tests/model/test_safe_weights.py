@@ -18,6 +18,7 @@ from openchat_cli.engine.settings import EngineSettings, SamplingParams
 from openchat_cli.model import weights
 from openchat_cli.model.load import load_model
 from tests.conftest import RunCli
+from tests.model.hub_stand_in import Hub, serving
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
@@ -198,6 +199,23 @@ def test_own_code_runs_where_it_is_trusted(
     assert "warning: " in ended.stderr
     assert "modeling_own.py" in ended.stderr
     assert (tmp_path / "was-run").exists()
+
+
+@pytest.mark.slow
+def test_code_of_the_hub_comes_with_the_flag_alone(
+    openchat: RunCli, own_code: Path, tmp_path: Path
+) -> None:
+    with serving(Hub({"open/own": own_code})) as hub:
+        cache = tmp_path / "cache"
+        env = hub.environment(cache) | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+        options = ("--model-path", "open/own", "--max-tokens", 3, "--temperature", 0)
+        refused = openchat("chat", *options, stdin="Hi\n", env=env)
+        assert refused.returncode == 2
+        assert "modeling_own.py" in refused.stderr
+        assert not list(cache.rglob("*.py"))
+        ended = openchat("chat", *options, "--trust-remote-code", stdin="Hi\n", env=env)
+        assert ended.returncode == 0, ended.stderr
+        assert (tmp_path / "was-run").exists()
 
 
 # --- progress ---
