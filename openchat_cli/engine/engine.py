@@ -12,7 +12,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -32,6 +31,7 @@ from openchat_cli.engine.generation import (
     EngineError,
     FinishReason,
     Generation,
+    Load,
     QueueFullError,
     TokenLogprob,
     deliver_to_iterators,
@@ -58,14 +58,6 @@ class Tokenizer(templates.Tokenizer, Protocol):
         """The bytes a token stands for, b"" for a control token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How much the engine has to do."""
-
-    answering: int
-    waiting: int
-
-
 class Engine:
     """A model that answers requests; `load` makes one from a folder.
 
@@ -88,6 +80,7 @@ class Engine:
         self.slots = runner.slots
         self.device = str(runner.device)
         self.failure: str | None = None  # why the engine stopped by itself
+        self.trouble: str | None = None  # what passes: no engine of its own has any
         self._runner = runner
         self._queue_size = queue_size
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))

@@ -82,6 +82,14 @@ class Delta:
     prompt_logprobs: PromptLogprobs | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many answers are under way and how many wait."""
+
+    answering: int
+    waiting: int
+
+
 Deliver = Callable[[list[tuple["Generation", Delta]]], None]
 
 
