@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from openchat_cli.cli import serve_beyond
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.terminal import Terminal, error_line
 from openchat_cli.core.errors import (
@@ -28,6 +29,7 @@ from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
 from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
 from openchat_cli.serving.keys import read_key_file
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
@@ -43,6 +45,11 @@ ContextOption = Annotated[
 
 
 def serve(
+    command: typer.Context,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- VLLM OPTIONS]", help="With --engine vllm: its own options."),
+    ] = None,
     model_path: ModelPathOption = None,
     model_type: ModelTypeOption = None,
     model_file: ModelFileOption = None,
@@ -88,6 +95,28 @@ def serve(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen on a public address although there are no API keys.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="own, or vllm: start your own `vllm serve` with our template.")
+    ] = "own",
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="With --engine vllm: show it, start nothing.")
+    ] = False,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="Another server's URL: serve in front of it, with the template of --model-path."
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="The upstream's model; the first it lists if absent.")
+    ] = None,
+    upstream_key_file: Annotated[
+        Path | None,
+        typer.Option(help="The upstream's key (or set OPENCHAT_UPSTREAM_KEY)."),
+    ] = None,
+    upstream_timeout: Annotated[
+        float, typer.Option(help="Seconds without a byte from the upstream.")
+    ] = UpstreamSettings.timeout,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -98,11 +127,29 @@ def serve(
     openchat serve --model-path model/ --port 0 --json | head -1
     """
     with Terminal("serve", json_output=json_, quiet=quiet) as terminal:
-        if model_path is None:
+        options = serve_beyond.given(command)
+        serve_beyond.check(engine, upstream, options, extra)
+        if model_path is None and upstream is None:
             raise UsageError("no model to serve", "openchat serve --model-path MODEL")
+        behind = None
+        if upstream is not None:
+            behind = UpstreamSettings(
+                upstream,
+                key=serve_beyond.upstream_key(upstream_key_file),
+                model=upstream_model,
+                model_path=model_path,
+                model_type=model_type,
+                model_file=model_file,
+                context=context,
+                max_concurrency=(
+                    max_slots if "max_slots" in options else UpstreamSettings.max_concurrency
+                ),
+                queue_size=queue_size,
+                timeout=upstream_timeout,
+            )
         settings = ServeSettings(
             engine=EngineSettings(
-                model_path=model_path,
+                model_path=model_path or Path(),  # an upstream needs none
                 model_type=model_type,
                 model_file=model_file,
                 device=device,
@@ -122,8 +169,18 @@ def serve(
             max_tokens=max_tokens,
             api_keys=_api_keys(api_key_file),
             allow_unauthenticated=allow_unauthenticated,
+            upstream=behind,
         )
-        need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+        if engine == "vllm":
+            serve_beyond.run_vllm(
+                terminal, settings, options=options, extra=extra or (), print_command=print_command
+            )
+            return
+        if behind is None:
+            need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+        else:
+            need("openchat serve --upstream", "serve", "uvicorn", "starlette")
+            serve_beyond.check_upstream(behind)
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)
@@ -241,7 +298,8 @@ def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
         shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
     terminal.note(f"serving  {server.url}")
     terminal.note(f"model    {server.model}")
-    terminal.note(f"context  {server.context} tokens")
+    context = f"{server.context} tokens" if server.context else "the upstream knows"
+    terminal.note(f"context  {context}")
     terminal.note(f"slots    {server.slots} requests together, on {server.device}")
     terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
     terminal.note(f"try      {shown}")

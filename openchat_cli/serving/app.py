@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from openchat_cli.core import templates
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
@@ -21,6 +20,14 @@ from openchat_cli.serving.keys import Keys
 from openchat_cli.serving.middleware import AccessLog, KeyCheck, error_response
 from openchat_cli.serving.replies import Reply
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream import UpstreamEngine
+from openchat_cli.serving.upstream_choices import (
+    UpstreamChoice,
+    chat_prompt,
+    choice_of,
+    plain_prompts,
+)
+from openchat_cli.serving.upstream_errors import FailedCompletion
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
 # A body over the limit is still read up to this, or the client would see a broken connection in
 # place of the answer.
 _DRAIN_BYTES = 64 * 2**20
+
+AnyChoice = Choice | UpstreamChoice
 
 
 class Service:
@@ -61,7 +70,7 @@ class Service:
 
     def check_model(self, name: str) -> None:
         """ApiError 404 for a model that is not served."""
-        known = {self.model, self.settings.engine.model_path.name}
+        known = {self.model, self.settings.engine.model_path.name or self.model}
         if self.settings.name is None:
             known |= set(self.bridge.engine.kind.aliases)
         if name not in known:
@@ -117,6 +126,8 @@ class Routes:
             return JSONResponse({"status": "loading"}, 503)
         if engine.failure is not None:
             return JSONResponse({"status": "failed", "reason": engine.failure}, 503)
+        if engine.trouble is not None:
+            return JSONResponse({"status": "upstream_down", "reason": engine.trouble}, 503)
         load = dataclasses.asdict(engine.load_now())
         return JSONResponse({"status": "ok", "slots": engine.slots, **load})
 
@@ -143,13 +154,12 @@ class Routes:
         )
         engine = self._service.bridge.engine
         try:
-            prompt = await asyncio.to_thread(
-                templates.prompt, engine.kind, engine.tokenizer, asked.messages
-            )
+            prompt = await asyncio.to_thread(chat_prompt, engine, asked.messages)
         except InputError as error:
             raise from_engine(error, "messages") from None
         choices = [
-            Choice(engine, asked.options, prompt, None, chat=True) for _ in range(asked.options.n)
+            choice_of(engine, asked.options, prompt, None, chat=True)
+            for _ in range(asked.options.n)
         ]
         return await self._answer(
             request, asked.options, [prompt], choices, body["model"], "messages"
@@ -161,22 +171,16 @@ class Routes:
         asked = protocol.parse_completion(
             body, self._service.defaults, self._service.settings.max_choices
         )
-        prompts = await asyncio.to_thread(self._plain_prompts, asked.prompts)
         engine = self._service.bridge.engine
+        prompts = await asyncio.to_thread(
+            plain_prompts, engine, asked.prompts, echo=asked.options.echo
+        )
         choices = [
-            Choice(engine, asked.options, prompt, _if_text(said), chat=False)
+            choice_of(engine, asked.options, prompt, _if_text(said), chat=False)
             for prompt, said in zip(prompts, asked.prompts, strict=True)
             for _ in range(asked.options.n)
         ]
         return await self._answer(request, asked.options, prompts, choices, body["model"], "prompt")
-
-    def _plain_prompts(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
-        tokenizer = self._service.bridge.engine.tokenizer
-        start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-        return [
-            [*start, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
-            for prompt in prompts
-        ]
 
     async def _body(self, request: Request) -> fields.Body:
         data = await read_body(request, self._service.settings.max_body_bytes)
@@ -189,7 +193,7 @@ class Routes:
         request: Request,
         options: protocol.Options,
         prompts: Sequence[Sequence[int]],
-        choices: Sequence[Choice],
+        choices: Sequence[AnyChoice],
         model: str,
         param: str,
     ) -> ASGIApp:
@@ -207,7 +211,8 @@ class Routes:
         counts = request.scope["state"]["counts"]
         counts["prompt"] = prompt_tokens = sum(map(len, prompts))
         if options.stream:
-            return EventStream(reply, answers, choices, prompt_tokens, counts)
+            waits = isinstance(self._service.bridge.engine, UpstreamEngine)
+            return EventStream(reply, answers, choices, prompt_tokens, counts, waits=waits)
         async with watched(answers, request.receive):
             try:
                 done = await answers.completions()
@@ -215,7 +220,7 @@ class Routes:
                 return _Nothing()
         for completion in done:
             _check_whole(completion)
-        usage = replies.usage(prompt_tokens, done)
+        usage = replies.usage(prompt_tokens or _counted(done), done)
         counts["completion"] = usage["completion_tokens"]
         listed = [
             reply.choice(index, *choice.whole(completion), completion.finish_reason)
@@ -228,7 +233,14 @@ def _if_text(prompt: str | list[int]) -> str | None:
     return prompt if isinstance(prompt, str) else None
 
 
+def _counted(done: Sequence[Completion]) -> int:
+    """The tokens of a prompt that somebody else rendered: the same for all its answers."""
+    return max((completion.prompt_tokens for completion in done), default=0)
+
+
 def _check_whole(completion: Completion) -> None:
+    if isinstance(completion, FailedCompletion) and completion.failure is not None:
+        raise completion.failure
     if completion.error is not None:
         raise ApiError(500, completion.error, code="generation_failed")
     if completion.finish_reason == "abort":
@@ -249,15 +261,18 @@ class EventStream:
         self,
         reply: Reply,
         answers: Answers,
-        choices: Sequence[Choice],
+        choices: Sequence[AnyChoice],
         prompt_tokens: int,
         counts: dict[str, int],
+        *,
+        waits: bool = False,
     ) -> None:
         self._reply = reply
         self._answers = answers
         self._choices = choices
         self._prompt_tokens = prompt_tokens
         self._counts = counts
+        self._waits = waits  # for the upstream's status, which is ours too
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [
@@ -265,10 +280,14 @@ class EventStream:
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),  # nginx would hold the chunks back
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = b""
         async with watched(self._answers, receive):
             with contextlib.suppress(ClientGoneError):
+                if self._waits:
+                    ended = await self._answers.first()
+                    if ended is not None:
+                        _check_whole(ended)
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
                 try:
                     async for chunk in self._events():
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -296,7 +315,7 @@ class EventStream:
                 return
             done.append(completion)
             yield replies.event(reply.finish_chunk(choice, completion.finish_reason))
-        usage = replies.usage(self._prompt_tokens, done)
+        usage = replies.usage(self._prompt_tokens or _counted(done), done)
         self._counts["completion"] = usage["completion_tokens"]
         if reply.include_usage:
             yield replies.event(reply.usage_chunk(usage))

@@ -10,7 +10,7 @@ from openchat_cli.engine.generation import Completion, Delta, Generation
 from openchat_cli.engine.settings import SamplingParams
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 
 class ClientGoneError(Exception):
@@ -28,6 +28,17 @@ class Answers:
         self._changed = asyncio.Event()
         self._gone = False
         self.generations: list[Generation] = []
+
+    async def first(self) -> Completion | None:
+        """Wait until something has come, which stays to be read; an answer that is over already.
+
+        Raises ClientGoneError where the client hangs up before.
+        """
+        await self._changed.wait()
+        if self._gone:
+            raise ClientGoneError
+        ended = (deltas[-1].completion for deltas in self._ready.values())
+        return next((completion for completion in ended if completion is not None), None)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         open_choices = len(self.generations)
@@ -80,7 +91,7 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
 class Bridge:
     """Submits to the engine from the event loop and brings its deltas back."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Backend) -> None:
         self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._readers: dict[Generation, tuple[Answers, int]] = {}

@@ -10,7 +10,7 @@ from openchat_cli.serving.logprobs import Spelling
 from openchat_cli.serving.protocol import Options
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 Said = tuple[str, dict[str, Any] | None]  # text, `logprobs`
 
@@ -20,7 +20,7 @@ class Choice:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Backend,
         options: Options,
         prompt: Sequence[int],
         text: str | None,
@@ -65,6 +65,6 @@ class Choice:
         return text, logprobs
 
 
-def _text(engine: Engine, prompt: Sequence[int]) -> str:
+def _text(engine: Backend, prompt: Sequence[int]) -> str:
     data = b"".join(map(engine.tokenizer.token_bytes, prompt))
     return (data.removeprefix(b" ") if engine.drops_space else data).decode("utf-8", "replace")

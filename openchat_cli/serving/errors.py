@@ -12,7 +12,9 @@ _TYPES = {
     401: "authentication_error",
     429: "rate_limit_error",
     500: "server_error",
+    502: "server_error",
     503: "server_error",
+    504: "server_error",
 }
 RETRY_AFTER = "1"  # seconds; a slot frees as soon as some answer ends
 

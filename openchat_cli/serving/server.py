@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.engine.settings import EngineSettings
 from openchat_cli.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from openchat_cli.engine.engine import Engine
     from openchat_cli.serving.app import Service
+    from openchat_cli.serving.backend import Backend
 
 _WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
 _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close them
@@ -38,7 +39,7 @@ class Ready:
     device: str
 
 
-Load = Callable[[], "Engine"]
+Load = Callable[[], "Backend"]
 
 
 def serve(
@@ -52,14 +53,18 @@ def serve(
     The first signal lets answers under way finish for `shutdown_seconds`, a second one does not.
     Raises OpenChatError where the port is taken, the model can't be loaded or the engine stops.
     """
-    engine = settings.engine
-    # Said now, not after the seconds that importing torch takes.
+    if settings.upstream is None:
+        _check_folder(settings.engine)
+    with listen(settings.host, settings.port) as listener:
+        asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
+
+
+def _check_folder(engine: EngineSettings) -> None:
+    """Raise now, not after the seconds that importing torch takes."""
     if not engine.model_path.is_dir():
         hint = "a folder that `openchat model prepare` or `openchat train` made"
         raise InputError(f"{engine.model_path}: no such folder", hint)
     resolve_type(engine.model_type, model_path=engine.model_path, model_file=engine.model_file)
-    with listen(settings.host, settings.port) as listener:
-        asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
 
 
 @contextlib.contextmanager
@@ -127,10 +132,10 @@ class Server:
         self._settings = settings
         self._progress = progress
         self._ready = ready
-        self._load_engine = load or self._load_from_folder
+        self._load_engine = load or self._load_backend
         self._service = Service(settings)
         self._uvicorn = _uvicorn_server(self._service, settings.shutdown_seconds)
-        self._engine: Engine | None = None
+        self._engine: Backend | None = None
         self._failure: Exception | None = None
 
     def stop(self) -> None:
@@ -177,18 +182,22 @@ class Server:
             )
         )
 
-    def _load_from_folder(self) -> Engine:
+    def _load_backend(self) -> Backend:
+        if self._settings.upstream is not None:
+            from openchat_cli.serving.upstream_start import connect
+
+            return connect(self._settings.upstream, progress=self._progress)
         from openchat_cli.engine.engine import Engine
 
         return Engine.load(self._settings.engine, progress=self._progress)
 
 
-async def _in_daemon_thread(work: Callable[[], Engine]) -> Engine:
+async def _in_daemon_thread(work: Callable[[], Backend]) -> Backend:
     """Run `work` in a thread that the process need not wait for when a signal comes."""
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Engine] = loop.create_future()
+    outcome: asyncio.Future[Backend] = loop.create_future()
 
-    def settle(engine: Engine | None, error: Exception | None) -> None:
+    def settle(engine: Backend | None, error: Exception | None) -> None:
         if outcome.cancelled():
             if engine is not None:
                 engine.close()
@@ -198,7 +207,7 @@ async def _in_daemon_thread(work: Callable[[], Engine]) -> Engine:
             outcome.set_result(engine)
 
     def run() -> None:
-        engine: Engine | None = None
+        engine: Backend | None = None
         failure: Exception | None = None
         try:
             engine = work()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from openchat_cli.core.errors import UsageError
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
+from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ServeSettings:
     shutdown_seconds: int = 10  # how long answers under way may take to finish after SIGTERM
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
+    upstream: UpstreamSettings | None = None  # who answers in the place of the engine
 
     def __post_init__(self) -> None:
         self.sampling()  # refuses defaults out of range
