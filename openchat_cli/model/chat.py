@@ -35,13 +35,15 @@ _TEMPLATE = """\
 {%- endmacro -%}
 {{- bos -}}
 {%- for message in messages -%}
-    {%- if message['role'] == 'system' and 'system' not in roles -%}
-        {%- set state.waiting = state.waiting ~ message['content'] ~ '\\n\\n' -%}
-    {%- elif message['role'] == 'user' -%}
-        {{- turn('user', state.waiting ~ message['content']) -}}
+    {%- set role = 'system' if message['role'] == 'developer' else message['role'] -%}
+    {%- set content = message['content'] or '' -%}
+    {%- if role == 'system' and 'system' not in roles -%}
+        {%- set state.waiting = state.waiting ~ content ~ '\\n\\n' -%}
+    {%- elif role == 'user' -%}
+        {{- turn('user', state.waiting ~ content) -}}
         {%- set state.waiting = '' -%}
     {%- else -%}
-        {{- turn(message['role'], message['content']) -}}
+        {{- turn(role, content) -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if state.waiting -%}
