@@ -124,7 +124,6 @@ def run_vllm(
 def _become(program: str, launch: vllm.Launch) -> NoReturn:
     environment = {**os.environ, **launch.environment}
     environment.pop("OPENCHAT_API_KEYS", None)  # vLLM has its own variable for it
-    environment.pop("PYTHONPATH", None)  # our packages are not vLLM's
     try:
         os.execve(program, ["vllm", *launch.arguments], environment)
     except OSError as error:
