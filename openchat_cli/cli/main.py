@@ -7,13 +7,13 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
 from openchat_cli import __version__
 from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
-from openchat_cli.cli.terminal import error_line
+from openchat_cli.cli.terminal import Messages, error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -118,18 +118,25 @@ def _dispatch(arguments: list[str]) -> int:
         # Typer's usage errors have no public class; these two attributes are theirs alone.
         if not (hasattr(error, "format_message") and hasattr(error, "ctx")):
             raise
-        return _usage_error(error.format_message(), error.ctx)
+        return _usage_error(error, found)
     if code == 130:
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
-def _usage_error(message: str, context: Any) -> int:
+def _usage_error(error: Any, settings_file: Path | None) -> int:
+    """Show one of Typer's usage errors, with the settings file where its value was written."""
+    context = error.ctx
     # Typer's types may be checked by pydantic, which says so first.
-    message = message.replace("Value error, ", "")
+    message = error.format_message().replace("Value error, ", "")
     if message:  # empty where a command without arguments has already shown its help
+        message = message[:1].lower() + message[1:].rstrip(".")
+        param = getattr(error, "param", None)
+        source = context.get_parameter_source(param.name) if param and context else None
+        if source is not None and source.name == "DEFAULT_MAP":
+            message = f"{settings_file}: {message}"
         path = context.command_path if context else "openchat"
-        error_line(UsageError(message[:1].lower() + message[1:].rstrip("."), f"{path} --help"))
+        error_line(UsageError(message, f"{path} --help"))
     return UsageError.exit_code
 
 
@@ -143,4 +150,5 @@ def _described(error: Exception) -> OpenChatError:
 
 def run() -> NoReturn:
     """The console script."""
+    sys.stderr = cast(TextIO, Messages(sys.stderr))
     sys.exit(main())

@@ -133,15 +133,14 @@ def _merges(
     pieces: Sequence[tuple[str, float, int]], vocab: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     """Every pair of pieces that joins into a third, in the order in which SentencePiece would."""
-    id_of = {piece: vocab[piece] for piece, _, kind in pieces if kind == _NORMAL}.get
-    found: list[tuple[float, int, int, int]] = []
-    for piece, score, kind in pieces:
-        if kind != _NORMAL:
-            continue
-        for cut in range(1, len(piece)):
-            left = id_of(piece[:cut])
-            if left is not None and (right := id_of(piece[cut:])) is not None:
-                found.append((-score, vocab[piece], left, right))
+    normal = [(piece, score) for piece, score, kind in pieces if kind == _NORMAL]
+    id_of = {piece: vocab[piece] for piece, _ in normal}.get
+    found = [
+        (-score, vocab[piece], left, right)
+        for piece, score in normal
+        for cut in range(1, len(piece))
+        if (left := id_of(piece[:cut])) is not None and (right := id_of(piece[cut:])) is not None
+    ]
     names = [piece for piece, _, _ in pieces]
     return [(names[left], names[right]) for _, _, left, right in sorted(found)]
 

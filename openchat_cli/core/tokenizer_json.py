@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,23 @@ class TokenizerFile:
 
     path: Path
     vocab: Mapping[str, int]
-    merges: Sequence[tuple[str, str]]
+    written_merges: Sequence[Json]  # pairs, or texts with a space between, by the file's age
     model: Mapping[str, Json]  # the model's other settings
     added: Mapping[str, int]
     normalizers: Sequence[Mapping[str, Json]]
     pre_tokenizers: Sequence[Mapping[str, Json]]
     folds_spaces: bool  # only known of a file that openchat exported
+
+    @cached_property
+    def merges(self) -> Sequence[tuple[str, str]]:
+        """The pairs that join, best first; read when asked for, which costs some 50 ms.
+
+        Raises InputError where one is not a pair.
+        """
+        try:
+            return [_pair(merge) for merge in self.written_merges]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: not a whole tokenizer.json ({error!r})") from None
 
 
 def read(path: Path) -> TokenizerFile:
@@ -54,7 +66,7 @@ def read(path: Path) -> TokenizerFile:
         return TokenizerFile(
             path=path,
             vocab=model["vocab"],
-            merges=[_pair(merge) for merge in model["merges"]],
+            written_merges=model["merges"],
             model={k: v for k, v in model.items() if k not in ("vocab", "merges", "type")},
             added={token["content"]: token["id"] for token in value.get("added_tokens") or ()},
             normalizers=_unmarked(normalizers),

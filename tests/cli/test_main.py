@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from openchat_cli import assets
 from tests.conftest import RunCli
 
 
@@ -74,6 +75,28 @@ def test_a_bad_settings_file_is_named(
     assert ended.returncode == 2
     assert words in ended.stderr
     assert str(tmp_path / "openchat.toml") in ended.stderr
+
+
+@pytest.mark.parametrize("text", ["workers = 'four'", "converter = 'fast'"])
+def test_a_value_that_an_option_cannot_take_is_placed(
+    openchat: RunCli, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "openchat.toml"
+    file.write_text(f"[data.clean]\n{text}\n")
+    ended = openchat("data", "clean", "pages", "out", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {file}: invalid value for '--{text.split()[0]}'")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_messages_that_find_no_room_end_nothing(tmp_path: Path) -> None:
+    """`2> log` on a full disk: the work is done all the same."""
+    page = Path(assets.__file__).parent / "pages" / "tent-kit.html"
+    command = [sys.executable, "-m", "openchat_cli", "data", "clean", str(page), "out"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, cwd=tmp_path, stderr=full, timeout=60, check=False)
+    assert ended.returncode == 0
+    assert (tmp_path / "out" / "conversations.jsonl").read_text().count("\n") == 1
 
 
 def base_install(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
