@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -103,6 +104,10 @@ class Generation:
     def __init__(self, prompt_tokens: int, wake: Callable[[], None]) -> None:
         self.prompt_tokens = prompt_tokens
         self.cancelled = False
+        # Seconds of time.perf_counter; the engine fills them in.
+        self.submitted = time.perf_counter()
+        self.started: float | None = None  # when it first got a slot
+        self.first_token: float | None = None
         self._wake = wake
         self._deltas: queue.SimpleQueue[Delta] = queue.SimpleQueue()
         self._completion: Completion | None = None

@@ -13,9 +13,9 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.core.registry import ModelType
@@ -35,7 +35,7 @@ from openchat_cli.engine.generation import (
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import upstream_errors as errors
 from openchat_cli.serving.errors import ApiError
-from openchat_cli.serving.settings import is_loopback
+from openchat_cli.serving.upstream_client import UpstreamClient
 from openchat_cli.serving.upstream_settings import UpstreamSettings
 from openchat_cli.serving.upstream_wire import (
     BrokenAnswerError,
@@ -51,11 +51,6 @@ if TYPE_CHECKING:
     import httpx2
 
 log = logging.getLogger("openchat.upstream")
-
-# Servers close idle connections after 5 seconds or more: let go of them before.
-_IDLE_SECONDS = 4.0
-_WARN_SECONDS = 10.0  # between lines in the log about the same trouble
-_MAX_ERROR_BYTES = 2**16
 
 
 class NoTokenizer:
@@ -120,7 +115,6 @@ class UpstreamEngine:
         self.slots = settings.max_concurrency
         self.device = f"the upstream {settings.base}"
         self.failure: str | None = None  # an upstream may come back: it never ends this server
-        self.trouble: str | None = None  # why the upstream can't be asked just now
         self.renders = isinstance(tokenizer, ChatTokenizer)
         self.drops_space = self.renders and _drops_space(tokenizer)
         self._settings = settings
@@ -129,13 +123,18 @@ class UpstreamEngine:
         self._answering = 0
         self._held = 0
         self._closing = False
-        self._warned = -_WARN_SECONDS
+        self._client = UpstreamClient(settings)
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
         self._running = threading.Event()
         self._thread.start()
         self._running.wait()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the upstream can't be asked just now."""
+        return self._client.trouble
 
     # --- the callers' side ---
 
@@ -171,9 +170,9 @@ class UpstreamEngine:
         with self._lock:
             if self._closing:
                 raise EngineError("the server is closing")
-            if self._held + len(jobs) > self.slots + self._settings.queue_size:
-                waiting = max(0, self._held - self._answering)
-                raise QueueFullError(f"{waiting} requests are waiting already")
+            # Full by what is in the line, not by what comes, as Engine.submit_together has it.
+            if self._held >= self.slots + self._settings.queue_size:
+                raise QueueFullError(f"{self._settings.queue_size} requests are waiting already")
             self._held += len(jobs)
             self._loop.call_soon_threadsafe(self._begin, jobs)
         return [job.generation for job in jobs]
@@ -226,7 +225,7 @@ class UpstreamEngine:
 
     async def _serve(self) -> None:
         self._turns = asyncio.Semaphore(self.slots)
-        async with _client(self._settings) as self._client:
+        async with self._client:
             self._running.set()
             looking = asyncio.create_task(self._look_after())
             await self._stop.wait()
@@ -265,80 +264,31 @@ class UpstreamEngine:
     async def _asked(self, job: _Job) -> Completion:
         if job.generation.cancelled:
             raise asyncio.CancelledError
+        job.generation.started = time.perf_counter()
         with self._lock:
             self._answering += 1
         try:
-            async with self._opened(job) as response:
+            async with self._client.opened(*self._request(job)) as response:
                 await self._read(job, response)
         finally:
             with self._lock:
                 self._answering -= 1
         return self._completion(job, job.reason or "stop")
 
-    @contextlib.asynccontextmanager
-    async def _opened(self, job: _Job) -> AsyncIterator[httpx2.Response]:
-        """The upstream's 200; ApiError for anything else."""
-        import httpx2
-
-        path, body = request(job.prompt, job.params, self._model, self._eot_id())
+    def _request(self, job: _Job) -> tuple[str, dict[str, Any]]:
+        eot_id = self.tokenizer.eot_id if self.renders else None
+        path, body = request(job.prompt, job.params, self._model, eot_id)
         if self.renders and not job.continues and job.params.logprobs is not None:
             body["return_tokens_as_token_ids"] = True  # vLLM's: says which bytes a token stands for
-        try:
-            response = await self._send(path, body)
-        except httpx2.HTTPError as error:
-            raise self._lost(error) from None
-        try:
-            if response.status_code != 200:
-                raise await self._refusal(response)
-            yield response
-        except httpx2.HTTPError as error:
-            raise self._lost(error) from None
-        finally:
-            await response.aclose()
-
-    async def _send(self, path: str, body: dict[str, object]) -> httpx2.Response:
-        import httpx2
-
-        for attempt in (1, 2):
-            sending = self._client.build_request("POST", self._settings.base + path, json=body)
-            try:
-                return await self._client.send(sending, stream=True)
-            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                # Most likely a kept connection that the upstream has closed meanwhile: nothing was
-                # answered, so asking once more is safe.
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
-
-    async def _refusal(self, response: httpx2.Response) -> ApiError:
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > _MAX_ERROR_BYTES:
-                break
-        status = response.status_code
-        if status not in (400, 413, 422):
-            self._warn(f"it answers {status}")
-        return errors.refused(status, response.headers, body)
-
-    def _lost(self, error: httpx2.HTTPError) -> ApiError:
-        import httpx2
-
-        self._warn(type(error).__name__)
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            self.trouble = "it can't be reached"
-            return errors.unreachable()
-        if isinstance(error, httpx2.TimeoutException):
-            return errors.timed_out()
-        return errors.broken("the connection was lost")
+        return path, body
 
     async def _read(self, job: _Job, response: httpx2.Response) -> None:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
-            self._warn(f"it sends {kind or 'nothing'} where a stream was asked for")
+            self._client.warn(f"it sends {kind or 'nothing'} where a stream was asked for")
             raise errors.broken("it is not a stream")
         job.send(Delta(""))  # begun: from now on only the stream can tell of a failure
-        self.trouble = None
+        self._client.trouble = None
         chat = isinstance(job.prompt, UpstreamPrompt) and job.prompt.messages is not None
         token_bytes = self.tokenizer.token_bytes if self.renders else None
         events = Events()
@@ -350,13 +300,13 @@ class UpstreamEngine:
                         return
                     self._take(job, piece(data, chat=chat, token_bytes=token_bytes))
         except BrokenAnswerError as error:
-            self._warn(str(error))
+            self._client.warn(str(error))
             raise errors.broken(str(error)) from None
         self._check_ended(job)
 
     def _check_ended(self, job: _Job) -> None:
         if job.reason is None:
-            self._warn("a stream ended in the middle of an answer")
+            self._client.warn("a stream ended in the middle of an answer")
             raise errors.broken("it ended in the middle")
         if job.reason in ("abort", "error"):
             raise errors.broken("it gave up")
@@ -370,6 +320,8 @@ class UpstreamEngine:
         if found.usage is not None:
             self._count(job, found)
         if text or logprobs:
+            if job.generation.first_token is None:
+                job.generation.first_token = time.perf_counter()
             job.text.append(text)
             job.logprobs += logprobs
             job.send(Delta(text, None, logprobs))
@@ -401,37 +353,13 @@ class UpstreamEngine:
             logprobs=tuple(job.logprobs) if job.params.logprobs is not None else None,
         )
 
-    def _eot_id(self) -> int | None:
-        return self.tokenizer.eot_id if self.renders else None
-
     # --- its health ---
 
     async def _look_after(self) -> None:
         """Ask now and then whether the upstream is well, for our own /health."""
         while True:
             await asyncio.sleep(self._settings.check_seconds)
-            self.trouble = await self._look()
-            if self.trouble is not None:
-                self._warn(self.trouble)
-
-    async def _look(self) -> str | None:
-        import httpx2
-
-        root = self._settings.base.removesuffix("/v1")
-        timeout = httpx2.Timeout(10.0)
-        try:
-            got = await self._client.get(root + "/health", timeout=timeout)
-            if got.status_code in (401, 403, 404, 405):  # it has none that we may see
-                got = await self._client.get(self._settings.base + "/models", timeout=timeout)
-        except httpx2.HTTPError:
-            return "it can't be reached"
-        return f"it answers {got.status_code}" if got.status_code >= 400 else None
-
-    def _warn(self, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._warned >= _WARN_SECONDS:
-            self._warned = now
-            log.warning("the upstream %s: %s", self._settings.base, reason)
+            await self._client.look()
 
 
 def _with_room(params: SamplingParams, room: int) -> SamplingParams:
@@ -441,20 +369,3 @@ def _with_room(params: SamplingParams, room: int) -> SamplingParams:
 def _drops_space(tokenizer: ChatTokenizer | NoTokenizer) -> bool:
     """SentencePiece puts a space before every text, an answer too."""
     return tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
-
-
-def _client(settings: UpstreamSettings) -> httpx2.AsyncClient:
-    import httpx2
-
-    return httpx2.AsyncClient(
-        headers=headers(settings),
-        timeout=httpx2.Timeout(settings.timeout, connect=settings.connect_timeout, pool=None),
-        limits=httpx2.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
-        # A proxy of the environment must not come between this server and one beside it.
-        trust_env=not is_loopback(settings.host),
-    )
-
-
-def headers(settings: UpstreamSettings) -> dict[str, str]:
-    """What every request to the upstream carries: its own key, never a client's."""
-    return {"Authorization": f"Bearer {settings.key}"} if settings.key else {}

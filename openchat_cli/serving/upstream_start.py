@@ -15,7 +15,8 @@ from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer
 from openchat_cli.serving.settings import is_loopback
-from openchat_cli.serving.upstream import NoTokenizer, UpstreamEngine, headers
+from openchat_cli.serving.upstream import NoTokenizer, UpstreamEngine
+from openchat_cli.serving.upstream_client import headers
 from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
