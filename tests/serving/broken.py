@@ -34,7 +34,7 @@ class Broken:
 
     url: str = ""
     said: bytes = b""
-    then: bytes = b""
+    then: bytes | None = None
     hold: bool = False
     health: bytes = answer(200)
     models: bytes = answer(200, MODELS)
@@ -87,7 +87,7 @@ def _one(state: Broken, peer: socket.socket) -> None:
             body += peer.recv(65536)
         state.asked.append(head + b"\r\n\r\n" + body)
         peer.sendall(state.said)
-        if state.then:
+        if state.then is not None:
             time.sleep(0.1)
             peer.sendall(state.then)
         if state.hold:

@@ -42,7 +42,7 @@ def server(behind: Broken, folder: Path) -> Iterator[Ready]:
 
 @pytest.fixture(autouse=True)
 def _clean(behind: Broken) -> None:
-    behind.said, behind.then, behind.hold = b"", b"", False
+    behind.said, behind.then, behind.hold = b"", None, False
     behind.asked.clear()
 
 
