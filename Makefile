@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check gen bench clean
+.PHONY: setup demo test test-slow check gen bench soak conformance clean
 
 setup: .venv/.done
 
@@ -34,7 +34,21 @@ gen: setup
 	$(BIN)/python docs/generate.py
 
 bench: setup
-	for part in tests/benchmarks/*.py; do $(BIN)/python $$part || exit 1; done
+	for part in $(filter-out %_gpu.py,$(wildcard tests/benchmarks/*.py)); do $(BIN)/python $$part || exit 1; done
+
+# Ten minutes of mixed load against a server; SOAK_SECONDS=60 make soak takes less.
+soak: setup
+	$(BIN)/python -m tests.serving.soak
+
+# Other people's clients and suites against a running server, in an environment of their own.
+conformance: setup .venv-conformance/.done
+	SERVER_PYTHON=$(CURDIR)/$(BIN)/python HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True \
+		.venv-conformance/bin/python -m pytest -q -c tests/conformance/pytest.ini tests/conformance --no-skips
+
+.venv-conformance/.done: tests/conformance/requirements.txt
+	$(PYTHON) -m venv .venv-conformance
+	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
 
 clean:
-	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-conformance build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from openchat_cli import __version__
-from openchat_cli.cli import data, demo, evaluate, model, serve, settings, tiny, train
+from openchat_cli.cli import chat, data, demo, evaluate, model, serve, settings, tiny, train
 from openchat_cli.cli.terminal import Messages, error_line
 from openchat_cli.core.errors import OpenChatError, UsageError
 
@@ -56,7 +56,7 @@ app.add_typer(model.app, name="model", help="The model types, and preparing a ba
 app.add_typer(evaluate.app, name="eval", help="Answer, judge and report.")
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
-app.command("chat")(serve.chat)
+app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 
@@ -82,6 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     # OpenMP's threads spin while they wait for each other, which starves them on a machine with
     # other work: a small model then runs at a tenth of its speed. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The CPU kernels keep what they compiled for each length of prompt, up to 1,024 of them in two
+    # places: hundreds of MiB after a while, at no gain. Read when torch is imported, too.
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "128")
     try:
         return _dispatch(arguments)
     except OpenChatError as error:

@@ -165,9 +165,10 @@ def _on_this_machine(base: Path, terminal: Terminal) -> Path:
     if found is not None or not hub.is_name(base):
         return found or base
     download = hub.plan(base)
-    terminal.note(f"{download.name} is not on this machine: {_gigabytes(download.size)} to fetch")
+    size = hub.gigabytes(download.size)
+    terminal.note(f"{download.title} is not on this machine: {size} to fetch")
     if sys.stdin.isatty() and not confirm("download it?"):
-        raise OpenChatError(f"{download.name}: not downloaded")
+        raise OpenChatError(f"{download.title}: not downloaded")
     return hub.fetch(download, progress=terminal.progress)
 
 

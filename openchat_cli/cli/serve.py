@@ -1,14 +1,11 @@
-"""`openchat serve` and `openchat chat`."""
+"""`openchat serve`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -16,18 +13,11 @@ import typer
 
 from openchat_cli.cli import serve_beyond
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
-from openchat_cli.cli.terminal import Terminal, error_line
-from openchat_cli.core.errors import (
-    InputError,
-    OpenChatError,
-    UsageError,
-    did_you_mean,
-    need,
-)
-from openchat_cli.core.records import Message
+from openchat_cli.cli.start_screen import key_in_shell, show
+from openchat_cli.cli.terminal import Terminal
+from openchat_cli.core.errors import UsageError, did_you_mean, need
 from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
-from openchat_cli.serving.chat import LOCAL_SERVER, ChatSettings, Local, Partner, Remote
-from openchat_cli.serving.keys import read_key_file
+from openchat_cli.serving.keys import exposed, read_key_file
 from openchat_cli.serving.settings import ServeSettings
 from openchat_cli.serving.upstream_settings import UpstreamSettings
 
@@ -35,7 +25,11 @@ if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
 
 ModelPathOption = Annotated[
-    Path | None, typer.Option("--model-path", "-m", help="The folder of the model.")
+    Path | None,
+    typer.Option("--model-path", "-m", help="The model's folder, or its name on the hub."),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 DtypeOption = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")]
@@ -64,11 +58,22 @@ def serve(
     dtype: DtypeOption = EngineSettings.dtype,
     context: ContextOption = None,
     max_slots: Annotated[
-        int, typer.Option(help="Requests answered together.")
-    ] = EngineSettings.max_slots,
+        int | None,
+        typer.Option(help="Requests answered together: 32, on a GPU what its memory holds."),
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(help="Answers written at once, if fewer than the slots; more raise those."),
+    ] = None,
     queue_size: Annotated[
-        int, typer.Option(help="Requests that may wait; more get 429.")
+        int, typer.Option(help="Answers that may wait for a slot; past that requests get 429.")
     ] = EngineSettings.queue_size,
+    request_timeout: Annotated[
+        float | None, typer.Option(help="Seconds until an answer is given up; never if absent.")
+    ] = None,
+    shutdown_seconds: Annotated[
+        float, typer.Option(help="Seconds that open requests may take to finish after SIGTERM.")
+    ] = ServeSettings.shutdown_seconds,
     quantize: Annotated[
         str | None,
         typer.Option(help="int8, or int4 on a GPU: round the weights, for speed and memory."),
@@ -77,8 +82,9 @@ def serve(
         int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
     ] = None,
     gpu_memory_utilization: Annotated[
-        float, typer.Option(help="Share of the GPU's free memory for conversations.")
+        float, typer.Option(help="Share of the GPU's memory that may be in use in all.")
     ] = EngineSettings.gpu_memory_utilization,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float, typer.Option(help="Temperature of a request that names none.")
     ] = ServeSettings.temperature,
@@ -117,6 +123,16 @@ def serve(
     upstream_timeout: Annotated[
         float, typer.Option(help="Seconds without a byte from the upstream.")
     ] = UpstreamSettings.timeout,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page's origin that may ask (can be repeated), or * for all."),
+    ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Append a JSON line for each request; - for stdout.")
+    ] = None,
+    log_content: Annotated[
+        bool, typer.Option("--log-content", help="Write prompts and answers to the logs.")
+    ] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -141,9 +157,7 @@ def serve(
                 model_type=model_type,
                 model_file=model_file,
                 context=context,
-                max_concurrency=(
-                    max_slots if "max_slots" in options else UpstreamSettings.max_concurrency
-                ),
+                max_concurrency=(max_concurrency or max_slots or UpstreamSettings.max_concurrency),
                 queue_size=queue_size,
                 timeout=upstream_timeout,
             )
@@ -153,13 +167,15 @@ def serve(
                 model_type=model_type,
                 model_file=model_file,
                 device=device,
-                dtype=_dtype(dtype),
-                quantize=_quantize(quantize),
+                dtype=dtype_of(dtype),
+                quantize=quantize_of(quantize),
                 context=context,
                 max_slots=max_slots,
+                max_concurrency=max_concurrency,
                 queue_size=queue_size,
                 threads=threads,
                 gpu_memory_utilization=gpu_memory_utilization,
+                trust_remote_code=trust_remote_code,
             ),
             host=host,
             port=port,
@@ -169,8 +185,18 @@ def serve(
             max_tokens=max_tokens,
             api_keys=_api_keys(api_key_file),
             allow_unauthenticated=allow_unauthenticated,
+            request_timeout=request_timeout,
+            shutdown_seconds=shutdown_seconds,
+            cors_origins=tuple(cors_origin or ()),
+            log_file=log_file,
+            log_content=log_content,
             upstream=behind,
         )
+        if api_key_file is not None and exposed(api_key_file):
+            hint = f"chmod 600 {shlex.quote(str(api_key_file))}"
+            terminal.progress.warn(
+                f"{api_key_file}: other users of this machine can read it; {hint}"
+            )
         if engine == "vllm":
             serve_beyond.run_vllm(
                 terminal, settings, options=options, extra=extra or (), print_command=print_command
@@ -186,81 +212,23 @@ def serve(
         _log_to_stderr(quiet)
 
         def ready(server: Ready) -> None:
-            _show_ready(terminal, server, keys=bool(settings.api_keys))
+            show(terminal, server, key=key_in_shell(settings.api_keys, api_key_file))
 
         run(settings, progress=terminal.progress, ready=ready)
-
-
-def chat(
-    url: Annotated[
-        str | None, typer.Option(help="A running server, such as http://127.0.0.1:18888/v1.")
-    ] = None,
-    model_path: ModelPathOption = None,
-    model_type: ModelTypeOption = None,
-    model_file: ModelFileOption = None,
-    model: Annotated[
-        str | None, typer.Option(help="The server's model; the first it lists if absent.")
-    ] = None,
-    system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
-    device: DeviceOption = EngineSettings.device,
-    dtype: DtypeOption = EngineSettings.dtype,
-    context: ContextOption = None,
-    temperature: Annotated[
-        float, typer.Option(help="0 always takes the likeliest word.")
-    ] = ChatSettings.temperature,
-    top_p: Annotated[float, typer.Option(help="Share of likely words to draw from.")] = (
-        ChatSettings.top_p
-    ),
-    max_tokens: Annotated[
-        int, typer.Option(help="The most tokens in one answer.")
-    ] = ChatSettings.max_tokens,
-    seed: Annotated[int | None, typer.Option(help="Repeat the same answers.")] = None,
-    json_: JsonFlag = False,
-    quiet: QuietFlag = False,
-) -> None:
-    """Talk to a model in the terminal; one message a line, an end of input (Ctrl-D) leaves.
-
-    \b
-    openchat chat --model-path model/
-    echo "Hello" | openchat chat --url http://127.0.0.1:18888/v1
-    """
-    with Terminal("chat", json_output=json_, quiet=quiet, data_on_stdout=True) as terminal:
-        settings = ChatSettings(
-            system=system, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
-        )
-        if url is not None and model_path is not None:
-            raise UsageError("--url and --model-path are two models: give one of them")
-        partner: Partner
-        if model_path is None:
-            key = os.environ.get("OPENAI_API_KEY")
-            partner = Remote(url or LOCAL_SERVER, model, settings, api_key=key)
-        else:
-            need("openchat chat --model-path", "model", "torch", "transformers")
-            engine = EngineSettings(
-                model_path=model_path,
-                model_type=model_type,
-                model_file=model_file,
-                device=device,
-                dtype=_dtype(dtype),
-                context=context,
-                max_slots=1,
-            )
-            partner = Local(engine, settings, progress=terminal.progress)
-        with partner:
-            turns = _talk(terminal, partner, settings)
-        terminal.done(counts={"turns": turns})
 
 
 # --- serve ---
 
 
-def _dtype(name: str) -> Dtype:
+def dtype_of(name: str) -> Dtype:
+    """The dtype of that name."""
     if name not in get_args(Dtype):
         raise UsageError(f"no dtype '{name}'", did_you_mean(name, get_args(Dtype)))
     return cast(Dtype, name)
 
 
-def _quantize(name: str | None) -> Quantize | None:
+def quantize_of(name: str | None) -> Quantize | None:
+    """The kind of rounding of that name."""
     if name is not None and name not in get_args(Quantize):
         raise UsageError(f"can't quantize to '{name}'", did_you_mean(name, get_args(Quantize)))
     return cast("Quantize | None", name)
@@ -275,103 +243,11 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
 def _log_to_stderr(quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setLevel(logging.ERROR if quiet else logging.INFO)
     logger = logging.getLogger("openchat")
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
-
-
-def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
-    terminal.event(
-        "ready",
-        url=server.url,
-        model=server.model,
-        context=server.context,
-        slots=server.slots,
-        device=server.device,
-    )
-    body = {"model": server.model, "messages": [{"role": "user", "content": "Hello"}]}
-    curl = ["curl", f"{server.url}/chat/completions", "-H", "Content-Type: application/json"]
-    if keys:
-        curl += ["-H", "Authorization: Bearer $KEY"]
-    shown = shlex.join([*curl, "-d", json.dumps(body)])
-    if keys:
-        shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
-    terminal.note(f"serving  {server.url}")
-    terminal.note(f"model    {server.model}")
-    context = f"{server.context} tokens" if server.context else "the upstream knows"
-    terminal.note(f"context  {context}")
-    terminal.note(f"slots    {server.slots} requests together, on {server.device}")
-    terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
-    terminal.note(f"try      {shown}")
-    terminal.note(f"or       openchat chat --url {server.url}")
-
-
-# --- chat ---
-
-
-def _talk(terminal: Terminal, partner: Partner, settings: ChatSettings) -> int:
-    """Answer line after line until the input ends; gives the number of answers."""
-    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    start = [] if settings.system is None else [Message("system", settings.system)]
-    messages = list(start)
-    turns = 0
-    if on_terminal:
-        terminal.note(
-            "One message a line. /new begins anew, Ctrl-C stops an answer, Ctrl-D leaves."
-        )
-    for line in _lines(on_terminal):
-        if line == "/new":
-            messages = list(start)
-            continue
-        asked = [*messages, Message("user", line)]
-        try:
-            text = _say(partner.answer(asked), stoppable=on_terminal)
-        except OpenChatError as error:
-            if not on_terminal:
-                raise
-            error_line(error)
-            continue
-        messages = [*asked, Message("assistant", text)]
-        turns += 1
-    return turns
-
-
-def _lines(on_terminal: bool) -> Iterator[str]:
-    """What the user says, without blank lines."""
-    if on_terminal:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  # importing it gives input() its line editing
-    while True:
-        if on_terminal:
-            try:
-                line = input("> ")
-            except EOFError:
-                print()
-                return
-        else:
-            read = sys.stdin.buffer.readline()
-            if not read:
-                return
-            try:
-                line = read.decode("utf-8")
-            except UnicodeDecodeError:
-                raise InputError("stdin: a line is not UTF-8") from None
-        if line.strip():
-            yield line.strip()
-
-
-def _say(pieces: Iterator[str], *, stoppable: bool) -> str:
-    """Print an answer as it comes; on a terminal Ctrl-C ends it and keeps what was said."""
-    said: list[str] = []
-    try:
-        for piece in pieces:
-            said.append(piece)
-            print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        if not stoppable:
-            raise
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
-    print(flush=True)
-    return "".join(said)
+    logger.setLevel(logging.INFO)
+    # uvicorn's own remarks are said in our words; what it can't handle is still shown.
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(handler)
+    uvicorn.setLevel(logging.CRITICAL)

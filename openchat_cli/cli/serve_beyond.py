@@ -102,20 +102,23 @@ def run_vllm(
     """
     from openchat_cli.serving import vllm
 
-    if not settings.engine.model_path.is_dir():
-        raise UsageError(
-            f"{settings.engine.model_path}: no such folder", "--engine vllm needs a model's folder"
-        )
-    launch = vllm.plan(settings, given=options, extra=extra, cache=_cache())
     program = shutil.which("vllm")
-    if print_command:
+    if program is None and not print_command:
+        hint = "python -m venv vllm-env && vllm-env/bin/pip install vllm, and vllm-env/bin on PATH"
+        raise UsageError("--engine vllm: there is no program 'vllm' on PATH", hint)
+    launch = vllm.plan(
+        settings,
+        given=options,
+        extra=extra,
+        cache=_cache(),
+        fetch=not print_command,
+        progress=terminal.progress,
+    )
+    if program is None or print_command:
         terminal.data(shlex.join(["vllm", *launch.arguments]))
         if launch.environment:
             terminal.note(f"with the key in {vllm.KEY_VARIABLE}, which openchat would set")
         return
-    if program is None:
-        hint = "python -m venv vllm-env && vllm-env/bin/pip install vllm, and vllm-env/bin on PATH"
-        raise UsageError("--engine vllm: there is no program 'vllm' on PATH", hint)
     terminal.event("starting", program=program, arguments=list(launch.arguments))
     terminal.note(f"starting  {shlex.join([program, *launch.arguments])}")
     _become(program, launch)

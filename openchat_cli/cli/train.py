@@ -218,6 +218,10 @@ def train(
     others = ranks is not None and ranks.rank > 0  # only the first rank talks
     terminal = Terminal("train", json_output=json_ and not others, quiet=quiet or others)
     with terminal:
+        from openchat_cli.model import hub
+
+        folder = hub.local(model_path, progress=terminal.progress)
+        settings = dataclasses.replace(settings, model_path=folder)
         if dry_run:
             _show_plan(terminal, settings, ranks, json_output=json_)
         else:

@@ -6,7 +6,6 @@ ends, so those gaps are remembered and filled in then. Nothing is ever indented 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -15,20 +14,23 @@ from openchat_cli.data import marks
 _LARGEST_NUMBER = 999_999_999  # CommonMark allows nine digits
 
 
-@dataclass(slots=True, eq=False)
 class _Frame:
     """One container; `last` is the kind of the block written last into it ("" for none yet)."""
 
-    kind: Literal["root", "quote", "list", "item"]
-    prefix: str
-    last: str = ""
-    marker_at: int = -1  # item, quote: where its marker stands in the output
-    bullet: str = ""  # list: one of - * . )
-    number: int = 0
-    width: int = 2  # list: of the last item's marker
-    implied: bool = False  # item: its tag was left out
-    loose: bool = False
-    gaps: list[tuple[int, str]] = field(default_factory=list)  # list: where, and the loose form
+    last = ""
+    bullet = ""  # list: one of - * . )
+    number = 0
+    width = 2  # list: of the last item's marker
+    implied = False  # item: its tag was left out
+    loose = False
+    gaps: list[tuple[int, str]]  # list: where, and the loose form
+
+    def __init__(
+        self, kind: Literal["root", "quote", "list", "item"], prefix: str, marker_at: int = -1
+    ) -> None:
+        self.kind = kind
+        self.prefix = prefix
+        self.marker_at = marker_at  # item, quote: where its marker stands in the output
 
 
 class Blocks:
@@ -42,11 +44,13 @@ class Blocks:
 
     def paragraph(self, text: str, kind: str = "paragraph") -> None:
         """Inline Markdown of one or more lines."""
-        frame = self._holder()
+        frame = self._frames[-1]
+        if frame.kind == "list":
+            frame = self._holder()
         if frame.last:
             self._separate(frame, kind)
         frame.last = kind
-        self._out.append(_indented(text, frame.prefix) if "\n" in text else text)
+        self._out.append(_indented(text, frame.prefix) if frame.prefix and "\n" in text else text)
 
     def heading(self, level: int, text: str) -> None:
         """An ATX heading."""
@@ -80,16 +84,21 @@ class Blocks:
     def open_quote(self) -> None:
         """`>`."""
         frame = self._begin("quote")
-        self._open(_Frame("quote", frame.prefix + "> ", marker_at=len(self._out)), "> ")
+        self._open(_Frame("quote", frame.prefix + "> ", len(self._out)), "> ")
 
     def open_list(self, start: int | None) -> None:
         """A list, numbered from `start` or with bullets; its first item writes the first of it."""
-        parent = self._holder()
+        parent = self._frames[-1]
+        if parent.kind == "list":
+            parent = self._holder()
         first, second = ("-", "*") if start is None else (".", ")")
         # Two lists in a row would be read as one if their markers were the same.
         bullet = second if parent.last == f"list{first}" else first
-        number = min(max(start or 0, 0), _LARGEST_NUMBER)
-        self._frames.append(_Frame("list", parent.prefix, bullet=bullet, number=number))
+        items = _Frame("list", parent.prefix)
+        items.gaps, items.bullet = [], bullet
+        if start:
+            items.number = min(max(start, 0), _LARGEST_NUMBER)
+        self._frames.append(items)
 
     def open_item(self) -> None:
         """The next item; one outside any list begins a list of its own."""
@@ -100,7 +109,7 @@ class Blocks:
         items = self._frames[-1]
         marker = self._marker(items)
         prefix = items.prefix + " " * len(marker)
-        self._open(_Frame("item", prefix, marker_at=len(self._out)), marker)
+        self._open(_Frame("item", prefix, len(self._out)), marker)
 
     def item(self, text: str) -> None:
         """A whole item of one line, inside a list."""
@@ -161,7 +170,8 @@ class Blocks:
             if items.last:
                 # What stands between the items belongs to the one before.
                 prefix = items.prefix + " " * items.width
-                self._frames.append(_Frame("item", prefix, last="paragraph"))
+                self._frames.append(_Frame("item", prefix))
+                self._frames[-1].last = "paragraph"
             else:
                 self.open_item()
             self._frames[-1].implied = True
@@ -208,8 +218,8 @@ def _empty_line(prefix: str) -> str:
 
 
 def _indented(text: str, prefix: str) -> str:
-    if not prefix:
-        return text
+    if "\n\n" not in text and text[-1] != "\n":
+        return text.replace("\n", f"\n{prefix}")
     bare = prefix.rstrip()
     first, *rest = text.split("\n")
-    return "\n".join([first, *(prefix + line if line else bare for line in rest)])
+    return "\n".join([first, *[prefix + line if line else bare for line in rest]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Form = Literal["text", "html", "markdown"]
 
@@ -44,8 +44,7 @@ class RejectError(Exception):
         self.id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One message: the source's own role name and text."""
 
     role: str

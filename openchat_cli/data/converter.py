@@ -23,6 +23,7 @@ _DEEPEST = 64
 # A formula's own markup is never nested deeper; what is, is not a formula.
 _DEEPEST_MATH = 200
 _LIST = ("list", True)  # an open list that is not too deep
+_TO_NEXT = STRIDE - 1  # from a tag to the text that follows it
 
 EMPHASIS: dict[str, Emphasis] = {
     "strong": "strong",
@@ -60,16 +61,14 @@ class Converter:
         parts, inline = self.parts, self.inline
         last = len(parts) - 1
         while (at := self.at) < last:
-            text, name, inner, tag = parts[at : at + STRIDE]
+            text, tag, name, inner = parts[at : at + STRIDE]
             self.at = at + STRIDE
             if text:
                 inline.text(text)
-            if tag is not None:
-                handler = self.handlers[tag]
-                if handler is not None:
-                    handler(self, tag)
-            elif name is not None and inner is not None:
-                self._whole(name, inner)
+            if name is not None:
+                _WHOLES[name](self, name, inner or "")
+            elif handler := self.handlers[tag or ""]:
+                handler(self, tag or "")
         if self.at == last and (text := parts[last]):
             inline.text(text)
         if self._grid is not None:
@@ -77,36 +76,51 @@ class Converter:
         self.boundary("")
         return self.blocks.finish()
 
-    def _whole(self, name: str, text: str) -> None:
-        """An element that holds only text; what is usual goes a short way."""
-        if name == "code":
-            self.inline.code(decode(text))
-        elif name in EMPHASIS:
-            self.inline.emphasised(EMPHASIS[name], text)
-        elif self.inline.pieces or not (plain := plain_line(text)) or not self._short(name, plain):
-            if start := self.handlers[f"<{name}>"]:
-                start(self, f"<{name}>")
-            if text:
-                self.inline.text(text)
-            if end := self.handlers[f"</{name}>"]:
-                end(self, f"</{name}>")
+    # --- elements that hold only text: what is usual goes a short way ---
 
-    def _short(self, name: str, line: str) -> bool:
-        """Write a block of one plain line; False where the long way must be gone."""
-        if self.handlers is not self.flow:
-            return False
-        if name == "p":
+    def whole(self, name: str, text: str) -> None:
+        """Any such element."""
+        if start := self.handlers[f"<{name}>"]:
+            start(self, f"<{name}>")
+        if text:
+            self.inline.text(text)
+        if end := self.handlers[f"</{name}>"]:
+            end(self, f"</{name}>")
+
+    def whole_paragraph(self, name: str, text: str) -> None:
+        if self.inline.pieces or self.handlers is not self.flow or not (line := plain_line(text)):
+            self.whole(name, text)
+        else:
             self.blocks.paragraph(line)
             self.blocks.loosen()
-        elif name == "li":
-            if not self._open or self._open[-1] != _LIST:
-                return False
-            self.blocks.item(line)
-        elif name == "td" and self._grid:
-            return self._grid.plain_cell(line.replace("|", "\\|") if "|" in line else line)
+
+    def whole_item(self, name: str, text: str) -> None:
+        if (
+            self.inline.pieces
+            or not self._open
+            or self._open[-1] != _LIST
+            or self.handlers is not self.flow
+            or not (line := plain_line(text))
+        ):
+            self.whole(name, text)
         else:
-            return False
-        return True
+            self.blocks.item(line)
+
+    def whole_cell(self, name: str, text: str) -> None:
+        if (
+            self.inline.pieces
+            or not self._grid
+            or self.handlers is not self.flow
+            or not (line := plain_line(text))
+            or not self._grid.plain_cell(line.replace("|", "\\|") if "|" in line else line)
+        ):
+            self.whole(name, text)
+
+    def whole_code(self, name: str, text: str) -> None:
+        self.inline.code(decode(text))
+
+    def whole_emphasis(self, name: str, text: str) -> None:
+        self.inline.emphasised(EMPHASIS[name], text)
 
     def find(self, tag: str) -> int | None:
         """Where that very tag comes next."""
@@ -121,7 +135,7 @@ class Converter:
     def _text_until(self, end: int) -> str:
         """The texts up to a tag's place, tags left out."""
         places = range(self.at, end, STRIDE)
-        inner = [self.parts[k + 2] or link_text(self.parts[k + 3] or "") or "" for k in places]
+        inner = [self.parts[k + 3] or link_text(self.parts[k + 1] or "") or "" for k in places]
         return "".join(
             [(self.parts[k] or "") + text for k, text in zip(places, inner, strict=True)]
         )
@@ -205,7 +219,7 @@ class Converter:
         if end is None:
             return
         text = self._text_until(end)
-        self.at = end + 1
+        self.at = end + _TO_NEXT
         self.inline.code(decode(text))
 
     def emphasis(self, tag: str) -> None:
@@ -254,22 +268,22 @@ class Converter:
         """Buttons and drawings: nothing of them is the message's text."""
         end = self.find(f"</{name_of(tag)}>")
         if end is not None:
-            self.at = end + 1
+            self.at = end + _TO_NEXT
 
     def hidden(self, tag: str) -> None:
         """What the page doesn't show."""
         name, depth = name_of(tag), 1
-        if f"hidden {name}" in self._absent:
+        if f"hidden {name}" in self._absent or link_text(tag) is not None:
             return
         start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + STRIDE - 1, len(self.parts), STRIDE):
+        for place in range(self.at + 1, len(self.parts), STRIDE):
             inner = self.parts[place]
             if inner == end:
                 depth -= 1
                 if depth == 0:
-                    self.at = place + 1
+                    self.at = place + _TO_NEXT
                     return
-            elif inner and inner.startswith(start):
+            elif inner and self.parts[place + 1] is None and inner.startswith(start):
                 depth += 1
                 if depth > _DEEPEST_MATH:
                     break
@@ -283,9 +297,9 @@ class Converter:
         begin, end = found
         places = range(begin + STRIDE, end, STRIDE)
         stop = next((k for k in places if self.parts[k] == "</annotation>"), end)
-        self.at = begin + 1
+        self.at = begin + _TO_NEXT
         tex = decode(self._text_until(stop)).strip(SPACE)
-        self.at = end + 1
+        self.at = end + _TO_NEXT
         display = "display" in tag or "block" in tag
         if not tex:
             return
@@ -302,9 +316,9 @@ class Converter:
             return None
         depth, begin = 1, None
         start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + STRIDE - 1, len(self.parts), STRIDE):
+        for place in range(self.at + 1, len(self.parts), STRIDE):
             tag = self.parts[place]
-            if tag is None:
+            if tag is None or self.parts[place + 1] is not None:
                 continue
             if tag == end:
                 depth -= 1
@@ -388,3 +402,13 @@ class Converter:
         rows = [row for row in grid.rows if row] if grid else []
         if grid and rows:
             self.blocks.table(rows, grid.alignment)
+
+
+_WHOLES: dict[str, Callable[[Converter, str, str], None]] = {
+    "p": Converter.whole_paragraph,
+    "li": Converter.whole_item,
+    "td": Converter.whole_cell,
+    "code": Converter.whole_code,
+    **dict.fromkeys(("strong", "em", "del", "s"), Converter.whole_emphasis),
+    **dict.fromkeys(("th", "h1", "h2", "h3", "h4", "h5", "h6"), Converter.whole),
+}

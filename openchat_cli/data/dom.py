@@ -14,27 +14,29 @@ _REST = r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
 _TAG = rf"</?[a-zA-Z]{_REST}|<[!?][^<>]*+>"
 TAG = re.compile(_TAG)
 # An element that holds nothing but text (its name, its text), such a link, a whole `<pre>`, or any
-# tag. Every `<pre>` has its end (see `pieces`), so that none of them is searched for in vain.
+# tag. Every `<pre>` has its end (see `pieces`), so that none of them is searched for in vain. The
+# one `<` that all begin with lets the search skip what is before it.
 _PIECE = re.compile(
-    r"<(p|li|strong|em|del|s|code|td|th|h[1-6])>([^<]*+)</\1>"
-    rf"|(<a {_REST}[^<]*+</a>|<pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>|{_TAG})"
+    r"(<(?:(p|li|strong|em|del|s|code|td|th|h[1-6])>([^<]*+)</\2>"
+    rf"|a {_REST}[^<]*+</a>|pre(?=[\s>/]){_REST}[^<]*+(?:<(?!/pre>)[^<]*+)*+</pre>"
+    rf"|/?[a-zA-Z]{_REST}|[!?][^<>]*+>))"
 )
-STRIDE = 4  # of what `pieces` gives: a text, then name, text, tag of what follows it
+STRIDE = 4  # of what `pieces` gives: a text, then tag, name, inner text of what follows it
 
 _NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
-_ODD = re.compile(r"<(?:[a-z]*+[A-Z]|/[a-z]*+[0-9]*+(?:[A-Z]|[\s/]))")
+# Tags that no browser writes like that, comments, and scripts.
+RARE = re.compile(r"<(?:[a-z]*+[A-Z]|/[a-z]*+[0-9]*+(?:[A-Z]|[\s/])|!--|script)")
 _NAMED = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*+)")
 _END = re.compile(r"</([a-z][a-z0-9]*+)[^<>]*+>")
 
 
 def pieces(html: str) -> list[str | None]:
-    """A text, then again and again: (name, inner text, tag) of what follows, and the next text.
+    """A text, then again and again: (tag, name, inner text) of what follows, and the next text.
 
-    Either name and inner text are None, or the tag is. End tags are as browsers write them
-    (`</pre>`), names in lower case, and comments are gone.
+    Name and inner text are None unless the whole element came as one piece: then the tag is all of
+    it. The HTML must be `canonical`.
     """
-    html = _canonical(without_comments(html))
-    if html.rfind("<pre") > html.rfind("</pre>"):
+    if "<pre" in html and html.rfind("<pre") > html.rfind("</pre>"):
         html += "</pre>"
     return _PIECE.split(html)
 
@@ -93,12 +95,14 @@ def without_comments(html: str) -> str:
     return "".join(kept)
 
 
-def _canonical(html: str) -> str:
-    if _ODD.search(html) is None:
-        return html
+def canonical(html: str) -> str:
+    """The same with end tags as browsers write them (`</pre>`), names in lower case, no comments.
+
+    Only HTML in which RARE is found needs it.
+    """
 
     def plain(match: re.Match[str]) -> str:
         tag = _NAMED.sub(lambda found: f"<{found[1]}{found[2].lower()}", match[0], count=1)
         return _END.sub(r"</\1>", tag)
 
-    return TAG.sub(plain, html)
+    return TAG.sub(plain, without_comments(html))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
-from openchat_cli.data import marks
+from openchat_cli.data.flanking import flanking
 
 Emphasis = Literal["strong", "em", "del"]
 DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
@@ -45,7 +44,7 @@ def _is_seen(pieces: list[str], mark: Mark) -> bool:
     before = _before(pieces, mark)
     first, last = _char(pieces, mark.start, 1), _char(pieces, mark.end, -1)
     after = _char(pieces, mark.end, 1)
-    return marks.flanking(before, first)[0] and marks.flanking(last, after)[1]
+    return flanking(before, first)[0] and flanking(last, after)[1]
 
 
 def _before(pieces: list[str], mark: Mark) -> str:
@@ -85,27 +84,17 @@ def _char(pieces: list[str], index: int, step: int) -> str:
     return pieces[index][0 if step > 0 else -1] if inside else ""
 
 
-def used(pieces: list[str], closed: Sequence[Mark]) -> set[str]:
-    """The characters that the delimiters are made of."""
-    return {pieces[mark.start][-1] for mark in closed if mark.kind != "link"}
-
-
-def groups(pieces: list[str], closed: Sequence[Mark], others: set[int]) -> list[list[marks.Range]]:
-    """Where delimiters may stand: outside links, then in the text of each link.
-
-    `others` are the pieces of literal text, and of emphasis in one piece.
-    """
-    ends = list(accumulate(map(len, pieces)))
-    places = {i for mark in closed if mark.kind != "link" for i in (mark.start, mark.end)}
-    places |= others
-    found: list[list[marks.Range]] = [[]]
-    inside: dict[int, int] = {}
+def delimiters(
+    pieces: Sequence[str], closed: Sequence[Mark], ends: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Where the delimiters of emphasis stand in the joined text; `ends` are where pieces end."""
+    found: list[tuple[int, int]] = []
     for mark in closed:
-        if mark.kind == "link":
-            found.append([])
-            inside |= dict.fromkeys(range(mark.start + 1, mark.end), len(found) - 1)
-    for place in sorted(places):
-        found[inside.get(place, 0)].append((ends[place] - len(pieces[place]), ends[place]))
+        if mark.kind != "link":
+            for index in (mark.start, mark.end):
+                bare = pieces[index].rstrip("*_~")
+                if len(bare) < len(pieces[index]):
+                    found.append((ends[index] - len(pieces[index]) + len(bare), ends[index]))
     return found
 
 

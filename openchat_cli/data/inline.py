@@ -10,7 +10,8 @@ import re
 from collections.abc import Set
 from itertools import accumulate
 
-from openchat_cli.data import delimiters, emphasis, marks
+from openchat_cli.data import emphasis, literals, marks
+from openchat_cli.data.brackets import Link
 from openchat_cli.data.dom import SPACE, attribute, decode
 from openchat_cli.data.emphasis import DELIMITERS, Emphasis, Mark
 
@@ -18,16 +19,16 @@ HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
 
-_BREAKS = re.compile(r"[ \t\r\f]*+\n[ \t\r\f\n]*+")
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
-_NOTABLE = re.compile(r"[\\&<`*_~\]$\n\t\r\f]")
+_NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 # What may mean something where it stands; at the edges of a piece the next one decides.
+# (Each branch begins with a character: so the search skips to the next of those.)
 _RISKY = re.compile(
-    r"[`~$]|\]\(|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
+    r"`|~|\\(?![A-Za-z0-9 ])|&(?![\s=])|<(?![\s=0-9])|\*(?<!\s\*)|\*(?!\s)"
     r"|_(?<![A-Za-z0-9]_)|_(?![A-Za-z0-9])"
 )
 # What is risky by its neighbours alone can be settled at once; this can't.
-_CONTEXT = re.compile(r"[`*_~$\]]|[!\\]\Z|<[^>]*+\Z|&[#\w]*+\Z")
+_CONTEXT = re.compile(r"[`*_~]|\\\Z|<[!?]|<[^>]*+\Z|&[#\w]*+\Z")
 _LOCAL = re.compile(r"[\\&<]")
 _AUTOLINK = re.compile(r"[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+")
 _NOT_IN_LINK = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
@@ -45,6 +46,13 @@ def plain_line(source: str) -> str:
     return line if marks.is_plain_start(line) else ""
 
 
+def _with_bare_breaks(text: str) -> str:
+    """Text whose line ends have no white space beside them, one for several in a row."""
+    first, *middle, last = text.split("\n")
+    kept = [bare for line in middle if (bare := line.strip(SPACE))]
+    return "\n".join([first.rstrip(SPACE), *kept, last.lstrip(SPACE)])
+
+
 def one_paragraph(tex: str) -> str:
     """TeX inside a line of text: its own line ends where no line can begin another block."""
     lines = [line.strip(SPACE) for line in tex.splitlines() if line.strip(SPACE)]
@@ -52,18 +60,23 @@ def one_paragraph(tex: str) -> str:
     return joined if marks.is_plain_start(f".{joined}") else " ".join(lines)
 
 
-def _settled(text: str, *, at_start: bool) -> str:
-    """Text whose risks hang on nothing but itself, with its backslashes."""
-    probe = text if at_start else f".{text}"
-    shift = len(probe) - len(text)
-    places = {match.start() for match in _LOCAL.finditer(probe)}
-    misread = {at - shift for at in places if marks.is_misread(probe, at)}
-    return marks.with_backslashes(text, misread)
+def _settled(text: str, *, at_start: bool) -> str | None:
+    """Text whose risks hang on nothing but itself, with its backslashes; None where they don't."""
+    found: set[int] = set()
+    for match in _LOCAL.finditer(text):
+        at = match.start()
+        if match[0] != "<":
+            if literals.is_misread(text, at):
+                found.add(at)
+        elif literals.is_tag(text, at):
+            found.add(at)
+        elif (text[at - 1] == "\n" if at else at_start) and literals.begins_block(text, at):
+            return None
+    return literals.with_backslashes(text, found)
 
 
 # The last emphasis that was written as one piece: its place, kind and text.
 _Whole = tuple[int, Emphasis, str]
-_NONE = -1  # no place
 _NO_WHOLE: _Whole = (-1, "em", "")
 
 
@@ -77,11 +90,13 @@ class Inline:
         self._closed: list[Mark] = []
         self._depth: dict[str, int] = {}
         self._whole = _NO_WHOLE
-        self._used: set[str] = set()  # delimiters of emphasis
-        self._formula = _NONE  # place of the last one
-        self._wholes: set[int] = set()  # places of emphasis in one piece
+        self._formulas: list[int] = []  # places
+        self._wholes: list[tuple[int, int]] = []  # emphasis in one piece: place, delimiter's length
         self._code = (-1, "")  # the last span of code: its place and text
-        self._opaque: set[int] = set()  # pieces of markup with square brackets of their own
+        self._bracketed: list[int] = []  # pieces of text with square brackets
+        self._dollars: list[int] = []  # pieces of text with dollars
+        self._exclaims = False  # whether a link stands right behind an exclamation mark
+        self._links: list[tuple[int, int]] = []  # places of links in one piece, lengths of texts
 
     def text(self, source: str) -> None:
         """Text as it stands in HTML, not empty."""
@@ -97,25 +112,30 @@ class Inline:
         text = decode(source)
         pieces = self.pieces
         if "\n" in text:
-            text = _BREAKS.sub("\n", text)
+            text = _with_bare_breaks(text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
         if not pieces or pieces[-1][-1:] in _SPACES:
             text = text.lstrip(SPACE)
         if not text:
             return
+        if "[" in text or "]" in text:
+            self._bracketed.append(len(pieces))
+        if "$" in text:
+            self._dollars.append(len(pieces))
         if _RISKY.search(text):
-            if _CONTEXT.search(text):
+            settled = None
+            if not _CONTEXT.search(text):
+                settled = _settled(text, at_start=not pieces or pieces[-1][-1:] == "\n")
+            if settled is None:
                 self._literal.append(len(pieces))
             else:
-                text = _settled(text, at_start=not pieces or pieces[-1][-1:] == "\n")
+                text = settled
         pieces.append(text)
 
     def markup(self, text: str) -> None:
         """Something that is Markdown already."""
         if text:
-            if "[" in text or "]" in text:
-                self._opaque.add(len(self.pieces))
             self.pieces.append(text)
 
     def code(self, text: str) -> None:
@@ -132,8 +152,8 @@ class Inline:
         self._code = (place, text)
 
     def maths(self, text: str) -> None:
-        """TeX between its dollars; a text's own dollars before it are escaped."""
-        self._formula = len(self.pieces)
+        """TeX between its dollars."""
+        self._formulas.append(len(self.pieces))
         self.markup(text)
 
     def image(self, description: str, source: str, title: str) -> None:
@@ -182,8 +202,7 @@ class Inline:
             return
         # Between a letter and anything at all its delimiters are what they should be.
         self._whole = (len(pieces), kind, source)
-        self._wholes.add(len(pieces))
-        self._used.add(stars[0])
+        self._wholes.append((len(pieces), len(stars)))
         pieces.append(f"{stars}{source}{stars}")
 
     def _take_apart(self) -> None:
@@ -192,6 +211,7 @@ class Inline:
         self._whole = _NO_WHOLE
         if place == len(self.pieces) - 1:
             self.pieces.pop()
+            self._wholes.pop()
             self._begin(Mark(kind, place))
             self.pieces.append(source)
             self._close_to(kind)
@@ -227,9 +247,8 @@ class Inline:
             self._close_to("link")
         if not target:
             return
-        last = len(self.pieces) - 1
-        if last >= 0 and self.pieces[last].endswith("!") and self._literal[-1:] != [last]:
-            self._literal.append(last)
+        if self.pieces and self.pieces[-1][-1:] == "!":
+            self._exclaims = True
         self._depth["link"] = 1
         self._begin(Mark("link", len(self.pieces), target=target, title=title))
 
@@ -247,7 +266,8 @@ class Inline:
             return False
         if self.pieces and self.pieces[-1].endswith("!"):
             return False
-        self.markup(f"[{text}]({marks.link_target(target, title)})")
+        self._links.append((len(self.pieces), len(text)))
+        self.pieces.append(f"[{text}]({marks.link_target(target, title)})")
         return True
 
     def close_link(self) -> None:
@@ -286,8 +306,9 @@ class Inline:
         alone = mark.kind == "link" and first == last and not mark.title
         if alone and _is_autolink(mark.target, rest):
             pieces[mark.start], pieces[first] = lead, f"<{rest}>"
-            if self._literal and self._literal[-1] == first:
-                self._literal.pop()
+            for places in (self._literal, self._bracketed, self._dollars):
+                if places and places[-1] == first:
+                    places.pop()
             self.markup(trail)
             return
         pieces[mark.start] = lead + pieces[mark.start]
@@ -305,88 +326,104 @@ class Inline:
 
     def take(self) -> str:
         """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
-        text, places = self._joined()
+        text, places = self._joined(in_flow=True)
         if not places and marks.is_plain_start(text):
             return text
-        return marks.with_backslashes(text, places | marks.line_starts(text, places))
+        return literals.with_backslashes(text, places | marks.line_starts(text, places))
 
     def take_line(self) -> str:
         """The same on one line, for a heading."""
         text, places = self._joined()
         if text[-1:] == "#":
             places = places | marks.closing_hashes(text)
-        text = marks.with_backslashes(text, places)
+        text = literals.with_backslashes(text, places)
         return _ANY_BREAK.sub(" ", text) if "\n" in text else text
 
     def take_cell(self) -> str:
         """The same for a table's cell."""
         text, places = self._joined()
-        text = marks.with_backslashes(text, places)
+        text = literals.with_backslashes(text, places)
         if "\n" in text:
             text = text.replace(HARD_BREAK, "<br>").replace("\n", " ")
         return text.replace("|", "\\|")
 
-    def _joined(self) -> tuple[str, Set[int]]:
+    def _joined(self, *, in_flow: bool = False) -> tuple[str, Set[int]]:
         pieces = self.pieces
-        self.pieces = []
-        if not (self._literal or self._open or self._closed):
-            if self._used or self._opaque or self._formula != _NONE:
-                self._forget()
-            text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-            return text.strip(SPACE), frozenset()
-        self.pieces = pieces
-        self._close_to("")
-        if self._closed:
-            emphasis.settle(pieces, self._closed)
-            self._used |= emphasis.used(pieces, self._closed)
-            first = emphasis.neighbour(pieces, -1, 1)
-            pieces[first] = pieces[first].lstrip(SPACE)
-        pieces[-1] = pieces[-1].rstrip(SPACE)
-        text = "".join(pieces)
-        places = self._places(text)
-        delimiting = self._used.intersection("~").union("*_")
-        tried = [place for place in places if text[place] in delimiting]
-        if tried and (self._closed or self._wholes or delimiters.differ(text)):
-            others = self._wholes.union(self._literal)
-            groups = emphasis.groups(pieces, self._closed, others)
-            places = delimiters.fewest(text, places, tried, groups)
+        marked = self._open or self._closed
+        if marked:
+            self._close_to("")
+            if self._closed:
+                emphasis.settle(pieces, self._closed)
+                first = emphasis.neighbour(pieces, -1, 1)
+                pieces[first] = pieces[first].lstrip(SPACE)
+            pieces[-1] = pieces[-1].rstrip(SPACE)
+        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+        places: Set[int] = frozenset()
+        if (
+            self._literal
+            or self._exclaims
+            or (self._dollars and self._formulas)
+            or (self._bracketed and "](" in text)
+        ):
+            places = self._places(text, in_flow=in_flow)
         self._forget()
+        if not marked:
+            lead = len(text) - len(text.lstrip(SPACE))
+            if lead:
+                text, places = text[lead:], {place - lead for place in places if place >= lead}
         end = text.rstrip(SPACE)
-        if len(end) < len(text):
+        if places and len(end) < len(text):
             places = {place for place in places if place < len(end)}
         return end, places
 
     def _forget(self) -> None:
-        self.pieces, self._literal, self._closed, self._depth = [], [], [], {}
-        self._whole, self._formula = _NO_WHOLE, _NONE
-        self._used.clear()
-        self._opaque.clear()
-        self._wholes.clear()
+        self.pieces = []
+        if self._literal or self._bracketed or self._dollars:
+            self._literal, self._bracketed, self._dollars = [], [], []
+        if self._closed or self._wholes:
+            self._closed, self._wholes, self._depth = [], [], {}
+        if self._links or self._formulas:
+            self._links, self._formulas = [], []
+        self._depth.clear()
+        self._whole, self._exclaims = _NO_WHOLE, False
 
-    def _places(self, text: str) -> set[int]:
+    def _places(self, text: str, *, in_flow: bool) -> set[int]:
         """Where backslashes must go."""
         pieces = self.pieces
-        links = [
-            found
+        if len(pieces) == 1:
+            # It may have lost white space at its ends.
+            whole = [(0, len(text))]
+            brackets = whole if self._bracketed and "](" in text else ()
+            scene = literals.Scene(brackets=brackets, in_flow=in_flow)
+            return literals.escapes(text, whole if self._literal else (), scene)
+        ends = list(accumulate(map(len, pieces)))
+        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal]
+        scene = literals.Scene(in_flow=in_flow)
+        if "](" in text:
+            scene.brackets = [(ends[i] - len(pieces[i]), ends[i]) for i in self._bracketed]
+            scene.links = self._all_links(ends)
+        if self._wholes or self._closed:
+            found = emphasis.delimiters(pieces, self._closed, ends)
+            for place, width in self._wholes:
+                start = ends[place] - len(pieces[place])
+                found += [(start, start + width), (ends[place] - width, ends[place])]
+            scene.emphasis = found
+        if self._formulas and self._dollars:
+            scene.formulas = [(ends[i] - len(pieces[i]), ends[i]) for i in self._formulas]
+            scene.dollars = [(ends[i] - len(pieces[i]), ends[i]) for i in self._dollars]
+        return literals.escapes(text, ranges, scene)
+
+    def _all_links(self, ends: list[int]) -> list[Link]:
+        pieces = self.pieces
+        found = [
+            Link(ends[mark.start] - 1, ends[mark.end] - len(pieces[mark.end]), ends[mark.end])
             for mark in self._closed
             if mark.kind == "link"
-            and (found := [i for i in range(mark.start + 1, mark.end) if self._has_brackets(i)])
         ]
-        if not (self._literal or links):
-            return set()
-        ends = list(accumulate(map(len, pieces)))
-        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal if pieces[i]]
-        # No dollar after the last formula can take one of its own.
-        formula = 0 if self._formula == _NONE else ends[self._formula]
-        places = marks.escapes(text, ranges, self._used, formula)
-        for found in links:
-            inside = [(ends[i] - len(pieces[i]), ends[i]) for i in found]
-            places |= marks.unpaired(text, inside, places)
-        return places
-
-    def _has_brackets(self, index: int) -> bool:
-        piece = self.pieces[index]
-        return ("[" in piece or "]" in piece) and index not in self._opaque
+        for place, length in self._links:
+            start = ends[place] - len(pieces[place])
+            found.append(Link(start, start + length + 1, ends[place]))
+        return sorted(found)
 
 
 def _is_autolink(target: str, text: str) -> bool:

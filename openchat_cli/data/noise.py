@@ -6,19 +6,23 @@ import re
 
 # "2 / 2" above a message that was edited. It stands on its own line, or the text is glued to it.
 _PAGER = re.compile(r"\s*+([1-9]\d{0,2}) / ([1-9]\d{0,2})(?:(?:[ \t]*+\r?\n)++|(?=(?P<glued>\S)))")
-# What may be glued to a pager: a word of more than one letter, I or A, or an opening mark.
-_GLUED = re.compile(r"[^\W\d_]{2}|[IA][ ']|[“「『《【¿¡]|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# What may be glued to a pager: a word of more than one letter, I or A, a letter of a script that no
+# quantity is written in (not Greek), a picture, or a mark that opens something.
+_GLUED = re.compile(
+    r"[^\W\d_]{2}|[IA][ ']|[^\W\d_A-Za-z\u00b5\u0370-\u03ff\u2126]|[\U0001f300-\U0001faff]"
+    r"|[“„«‘「『《【¿¡`#@\[{]|[\"'](?=\w)|\((?=[^\W\d_]{3})|</?[A-Za-z!][^<>]*>|/[a-z]{2}"
+)
 # "1 / 2cups" is a quantity, "1 / 2pi" a number, "2 / 2nd" half a date.
 _UNIT = re.compile(
     r"(?:cups?|tsps?|tbsps?|teaspoons?|tablespoons?|pints?|quarts?|gallons?|pounds?|ounces?|grams?|"
     r"inch(?:es)?|in|ft|feet|foot|yards?|miles?|kg|mg|ml|dl|oz|lbs?|mm|cm|km|mph|"
     r"hours?|hrs?|h|minutes?|mins?|seconds?|secs?|ms|days?|weeks?|months?|years?|st|nd|rd|th|of|"
-    r"pi|sin|cos|tan|log|ln|exp|sqrt|times|percent|am|pm)(?![^\W\d_])",
+    r"[\u00b5\u03bc][a-z]{1,2}|pi|sin|cos|tan|log|ln|exp|sqrt|times|percent|am|pm)(?![^\W\d_])",
     re.I,
 )
 # A quantity right behind a pager: "2 / 2" and "1 / 2 cup" are saved as "2 / 21 / 2 cup".
 _QUANTITY = re.compile(r"\s*+([1-9]) / ([1-9])(?=([1-9] / [1-9]\d?) +(?P<unit>[^\W\d_]+))")
-_COPIED = re.compile(r"Copy\d{1,9} chars / \d{1,9} words$")
+_COPIED = re.compile(r"Copy\d[\d,]{0,10} chars? / \d[\d,]{0,10} words?$")
 _SHARE = "Share Prompt"
 # The same pager in an answer's HTML, outside the message's own paragraphs.
 _HTML_PAGER = re.compile(
@@ -65,7 +69,12 @@ def _without_tail(text: str) -> str:
             kept = end[: -len(_SHARE)]
         else:
             break
-    return text if kept == text or not kept.strip() else kept.rstrip()
+    if kept == text or not kept.strip():
+        return text
+    # The line ends before those words are theirs; other white space is the text's own.
+    end = kept.rstrip()
+    own = re.match(r"[^\r\n]*+", kept[len(end) :])
+    return end + (own[0] if own else "")
 
 
 def _stands_apart(before: str) -> bool:

@@ -19,6 +19,8 @@ _TEXT = (b"textarea", b"title", b"noscript")
 _OPEN = re.compile(rb"<!--|<(?:script|(%s))(?=[\s/>])" % b"|".join(_TEXT), re.I)
 _START = re.compile(rb"<script(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>", re.I)
 _CLOSE = re.compile(rb"</script", re.I)
+# One pass that begins at each `<`: a search for each of the names is five times as slow.
+_HIDING = re.compile(rb"<(?:!--|/?(?:%s))" % b"|".join(_TEXT))
 _LONGEST_TAG = 4096
 
 
@@ -78,9 +80,10 @@ def _by_mark(page: bytes) -> bytes | None:
 
 def _may_be_text(page: bytes, at: int) -> bool:
     """Whether that place is in a comment or in text, or a script looks like the start of one."""
-    if page.rfind(b"<!--", 0, at) > page.rfind(b"-->", 0, at):
+    last = {match[0]: match.start() for match in _HIDING.finditer(page, 0, at)}
+    if b"<!--" in last and page.find(b"-->", last[b"<!--"], at) < 0:
         return True
-    return any(page.rfind(b"<" + name, 0, at) > page.rfind(b"</" + name, 0, at) for name in _TEXT)
+    return any(last.get(b"<" + name, -1) > last.get(b"</" + name, -1) for name in _TEXT)
 
 
 def _close(page: bytes, begin: int) -> int:

@@ -46,28 +46,27 @@ def judge(
     `blocked` words are folded (visible.folded).
     """
     notes: dict[str, None] = {}  # in order, each once
-    turns = [_mended(turn, notes) for turn in candidate.turns]
-    opening = [("turn 1", turn) for turn in turns[:1] if turn.role == "system"]
-    numbered = [(f"turn {number}", turn) for number, turn in enumerate(turns, 1)][len(opening) :]
+    numbered = list(enumerate((_mended(turn, notes) for turn in candidate.turns), 1))
+    opening = [one for one in numbered[:1] if one[1].role == "system"]
     messages = [
-        (place, turn, _message(turn, _content(candidate, turn, convert, place)))
-        for place, turn in _trimmed(numbered, len(turns), notes)
+        (number, turn, _message(turn, _content(candidate, turn, convert, number)))
+        for number, turn in _trimmed(numbered[len(opening) :], len(numbered), notes)
     ]
-    for place, _, message in messages:
+    for number, _, message in messages:
         if message.role == "assistant" and visible.says_nothing(message.content):
-            raise RejectError("empty_answer", _what_is_there(message.content), place)
+            raise RejectError("empty_answer", _what_is_there(message.content), f"turn {number}")
         if message.role == "user" and visible.is_blank(message.content):
             notes["empty_question"] = None
-    for place, turn in opening:
+    for number, turn in opening:
         if visible.is_blank(turn.text):
             notes["empty_system"] = None
         else:
-            messages.insert(0, (place, turn, Message("system", turn.text, turn.weight)))
+            messages.insert(0, (number, turn, Message("system", turn.text, turn.weight)))
     word = _blocked_word(messages, blocked, keep_blocked=keep_blocked) if blocked else None
     return Kept(tuple(message for _, _, message in messages), tuple(notes), word)
 
 
-Numbered = tuple[str, Turn]
+Numbered = tuple[int, Turn]
 
 
 def _trimmed(
@@ -84,12 +83,11 @@ def _trimmed(
     if len(numbered) < 2:
         raise RejectError("too_short", f"{len(numbered)} of {there} turns remain")
     # The one left out stands in its place: two in a row are one too many.
-    for index, (place, turn) in enumerate([*numbered, *unanswered]):
+    for index, (number, turn) in enumerate([*numbered, *unanswered]):
         if _ROLES.get(turn.role) != ("user", "assistant")[index % 2]:
             wanted = ("human", "gpt")[index % 2]
-            raise RejectError(
-                "not_alternating", f"'{turn.role}' where {wanted} was expected", place
-            )
+            detail = f"'{turn.role}' where {wanted} was expected"
+            raise RejectError("not_alternating", detail, f"turn {number}")
     return numbered
 
 
@@ -105,7 +103,7 @@ def _message(turn: Turn, content: str) -> Message:
     return Message(_ROLES[turn.role], content, turn.weight)
 
 
-def _content(candidate: Candidate, turn: Turn, convert: Convert, place: str) -> str:
+def _content(candidate: Candidate, turn: Turn, convert: Convert, number: int) -> str:
     if turn.form == "text":
         return noise.human_text(turn.text) if candidate.noisy else turn.text
     if turn.form == "markdown":
@@ -115,42 +113,62 @@ def _content(candidate: Candidate, turn: Turn, convert: Convert, place: str) -> 
         return noise.mended(convert(html))
     except Exception as error:
         # One page that breaks a converter must not end a run over a hundred thousand.
-        raise RejectError("failed", f"{type(error).__name__}: {error}", place) from error
+        detail = f"{type(error).__name__}: {error}"
+        raise RejectError("failed", detail, f"turn {number}") from error
 
 
 def _what_is_there(content: str) -> str:
     if not content:
         return "nothing"
     blank = visible.is_blank(content)
-    return "only spaces and invisible characters" if blank else "only pictures or empty code blocks"
+    return (
+        "only spaces and invisible characters"
+        if blank
+        else "only pictures, empty code blocks or rules"
+    )
 
 
 def _blocked_word(
-    messages: Sequence[tuple[str, Turn, Message]], blocked: Sequence[str], *, keep_blocked: bool
+    messages: Sequence[tuple[int, Turn, Message]], blocked: Sequence[str], *, keep_blocked: bool
 ) -> str | None:
     """The first blocked word of the first message that says one; RejectError unless it is kept."""
-    parts = [word.split() for word in blocked]
-    for place, turn, message in messages:
-        text = _seen(turn, message)
-        # The quick way first: what is not there without regard to white space is not there.
-        rough = visible.caseless(text)
-        if not any(all(part in rough for part in word) for word in parts):
-            continue
+    if not _may_say(messages, blocked):
+        return None
+    for number, turn, message in messages:
         if turn.form == "html":
             text = visible.of_html(noise.answer_html(turn.text))
+        else:
+            text = _seen(turn, message)
         plain = visible.folded(text)
         word = next((word for word in blocked if word in plain), None)
         if word is not None:
             if keep_blocked:
                 return word
-            raise RejectError("blocked_word", f'{word}: "{_around(text, word)}"', place, word)
+            detail = f'{word}: "{_around(text, word)}"'
+            raise RejectError("blocked_word", detail, f"turn {number}", word)
     return None
+
+
+def _may_say(messages: Sequence[tuple[int, Turn, Message]], blocked: Sequence[str]) -> bool:
+    """Whether a closer look for the words is needed; nearly always a quick no."""
+    quick = {
+        number: turn.text
+        for number, turn, _ in messages
+        if turn.form == "html"
+        if turn.text.isascii()
+    }
+    if visible.html_may_say("\n".join(quick.values()), blocked):
+        quick = {}
+    texts = [_seen(turn, message) for number, turn, message in messages if number not in quick]
+    # What is not there without regard to white space is not there.
+    rough = "\n".join(map(visible.caseless, texts))
+    return any(all(part in rough for part in word.split()) for word in blocked)
 
 
 def _seen(turn: Turn, message: Message) -> str:
     """What a reader sees, and of HTML a little more; the target of a link is not seen."""
     if turn.form == "html":
-        return visible_text(turn.text)
+        return f"{visible_text(turn.text)}\n{visible.descriptions(turn.text)}"
     return message.content if turn.form == "text" else visible.of_markdown(message.content)
 
 

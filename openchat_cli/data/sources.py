@@ -6,6 +6,7 @@ archives are read here, piece by piece, so that memory does not grow with them.
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Iterator, Set
 from contextlib import ExitStack
@@ -36,16 +37,16 @@ def items(path: Path, *, without: Set[Path] = frozenset()) -> Iterator[Item]:
         yield from _named(sys.stdin.buffer, "stdin", "stdin")
         return
     try:
-        is_folder = path.is_dir()
-        if not is_folder and not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        if is_folder:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             yield from _folder(path, without)
-        elif path.is_file() and kinds.by_name(path.name) == "page":
+        elif stat.S_ISREG(mode) and kinds.by_name(path.name) == "page":
             yield Item(path.name, "page", "page", path=str(path))
         else:
             with path.open("rb") as stream:
                 yield from _named(stream, path.name, str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file or folder") from None
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
 

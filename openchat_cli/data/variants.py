@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from openchat_cli.data.dom import SPACE, TAG, decode, name_of
+from openchat_cli.data.dom import RARE, SPACE, TAG, canonical, decode, name_of
 from openchat_cli.data.preformatted import LONGEST_HEAD, LONGEST_LABEL, without_words
 
 _TO_END = r"[^<]*+(?:<(?!/{0}>)[^<]*+)*+</{0}>"
@@ -25,15 +25,18 @@ _NO_NAME = re.compile(r"[`\n.,:;!?，。：；！？]|\s\S+\s")
 
 
 def usual(html: str) -> str:
-    """The same page with code blocks, formulas and footnotes in their usual form."""
-    if "whitespace-pre" in html and "<pre" not in html and _all_end(html, "code"):
-        html = _BARE_CODE.sub(lambda match: f"<pre>{match[0]}</pre>", html)
-    if "math/tex" in html and _all_end(html, "script"):
+    """The same page, canonical, with code blocks, formulas and footnotes in their usual form."""
+    is_rare = RARE.search(html) is not None
+    if is_rare and "math/tex" in html and _all_end(html, "script"):
         html = _SCRIPT.sub(_formula, html)
     if "footnote" in html and _all_end(html, "a"):
         html = _BACK.sub("", _LABEL.sub("", _REFERENCE.sub(r"[^\1]", html)))
         html = _NOTE.sub(r"</ol><p>[^\1]: ", html)
-    return _with_heads_inside(html) if "<pre" in html else html
+    if "<pre" not in html and "whitespace-pre" in html and _all_end(html, "code"):
+        html = _BARE_CODE.sub(lambda match: f"<pre>{match[0]}</pre>", html)
+    if "<pre" in html:
+        html = _with_heads_inside(html)
+    return canonical(html) if is_rare else html
 
 
 def _all_end(html: str, name: str) -> bool:

@@ -1,6 +1,7 @@
 """What a reader sees of a message: where blocked words are looked for, and whether it is empty.
 
-Link targets, image addresses and attributes are not text. Each function takes one pass.
+Link targets, picture addresses and attributes are not text, but a picture's description is: it
+becomes text of the Markdown. Each function takes one pass.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import re
 import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from html import unescape
+from functools import cache
+from html import escape, unescape
 
-from openchat_cli.data.dom import TAG, decode, name_of, without_comments
+from openchat_cli.data.dom import TAG, attribute, decode, name_of, without_comments
 
 _HIDDEN = {"button", "svg", "style", "script", "noscript", "template", "title"}
 # Tags inside a word do not part it; all others do.
@@ -19,6 +21,17 @@ _INLINE = {
     *("a", "abbr", "b", "big", "code", "del", "em", "font", "i", "ins", "kbd", "mark", "s", "samp"),
     *("small", "span", "strike", "strong", "sub", "sup", "u", "var", "wbr"),
 }
+
+# What can part a word in HTML that is ASCII and in lower case: inline tags between two letters, a
+# comment, or a reference to a character that is none of the four that browsers write. Either
+# pattern begins with one character, for which a text is looked through at once.
+_INLINE_TAG = (
+    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
+    r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
+)
+_PARTED = re.compile(rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII)
+_REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|nbsp);)")
+_RUN = re.compile(r"\w++", re.ASCII)
 
 _MARKUP = re.compile(
     r"""
@@ -39,9 +52,12 @@ _TICKS = re.compile(r"`++")
 # Letters that look like nothing, beside Unicode's spaces, format and control characters.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _UNSEEN = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))
-# Pictures without a description and empty code blocks, from one end of the answer to the other.
+_IMAGE = re.compile(r"<img\b[^<>]*+(?:\"[^\"]*+\"[^<>\"]*+)*+>", re.I)
+# Pictures without a description, empty code blocks and rules, from one end of the answer to the
+# other.
 _BARE = re.compile(
-    r"(?:\s++|\[?!\[\s*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
+    r"(?:\s++|(?m:^)[ >]*+(?:-{3,}+|_{3,}+|\*{3,}+)[ ]*+(?m:$)"
+    r"|\[?!\[\s*+\]\([^()\s]*+(?:\s++\"[^\"]*+\")?+\)(?:\]\([^()\s]*+\))?+"
     r"|`{3,}+[^\n`]*+\s*+`{3,}+|~{3,}+[^\n~]*+\s*+~{3,}+)++\Z"
 )
 
@@ -59,6 +75,8 @@ def of_html(html: str) -> str:
         found.append(html[at:start])
         if name not in _INLINE:
             found.append("\n")
+            if name == "img":
+                found.append(f"{escape(attribute(tag, 'alt'))}\n")
         at, index = end, index + 1
         if name in _HIDDEN and tag[1] != "/":
             later = ends[name]
@@ -68,6 +86,13 @@ def of_html(html: str) -> str:
                 index = later[0] + 1
                 at = tags[index - 1][1]
     return decode("".join([*found, html[at:]]))
+
+
+def descriptions(html: str) -> str:
+    """What the pictures of HTML are said to show."""
+    if "<img" not in html and "<IMG" not in html:
+        return ""
+    return "\n".join(attribute(tag, "alt") for tag in _IMAGE.findall(html))
 
 
 def _ends(tags: Sequence[tuple[int, int, str]]) -> dict[str, deque[int]]:
@@ -113,6 +138,24 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     yield text[at:], False
 
 
+@cache
+def _runs(word: str) -> list[str]:
+    """The ASCII letters that a folded word has in a row."""
+    return _RUN.findall(word)
+
+
+def html_may_say(html: str, words: Sequence[str]) -> bool:
+    """Whether HTML in ASCII might say a folded word; a quick no is right, a yes is a guess.
+
+    Where nothing parts a word its letters stand in a row even before tags are taken away, which is
+    most of the work.
+    """
+    html = html.lower()
+    if _REFERENCE.search(html) or _PARTED.search(html):
+        return True
+    return any(all(run in html for run in _runs(word)) for word in words)
+
+
 def caseless(text: str) -> str:
     """Text without regard to case and to how its accents are coded."""
     text = text.casefold()
@@ -126,11 +169,15 @@ def folded(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of the text can be seen: spaces, zero-width characters, fillers."""
+    if "!" <= text[:1] <= "~":
+        return False  # nearly every text
     return all(
         character in _BLANKS or unicodedata.category(character) in _UNSEEN for character in text
     )
 
 
 def says_nothing(markdown: str) -> bool:
-    """Whether an answer holds no text: it is blank, or nameless pictures and empty code blocks."""
+    """Whether an answer holds no text: only blanks, nameless pictures, empty code blocks, rules."""
+    if markdown[:1].isascii() and markdown[:1].isalnum():
+        return False  # nearly every answer
     return is_blank(markdown) or _BARE.match(markdown) is not None

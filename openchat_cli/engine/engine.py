@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -34,12 +35,12 @@ from openchat_cli.engine.generation import (
     Load,
     QueueFullError,
     TokenLogprob,
+    Totals,
     deliver_to_iterators,
 )
 from openchat_cli.engine.logprobs import batches, logprobs_of
 from openchat_cli.engine.row import Row
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.sampling import sample
 from openchat_cli.engine.scheduler import Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
@@ -71,22 +72,30 @@ class Engine:
         kind: ModelType,
         *,
         queue_size: int = EngineSettings.queue_size,
+        max_concurrency: int | None = None,
         prefill_tokens: int = EngineSettings.prefill_tokens,
         end_tokens: Sequence[int] = (),
+        weight_bytes: int = 0,
     ) -> None:
         self.kind = kind
         self.tokenizer = tokenizer
         self.context = runner.context
         self.slots = runner.slots
         self.device = str(runner.device)
+        self.dtype = runner.dtype
+        self.weight_bytes = weight_bytes
+        self.slot_bytes = runner.slot_bytes
         self.failure: str | None = None  # why the engine stopped by itself
         self.trouble: str | None = None  # what passes: no engine of its own has any
+        self.totals = Totals()
         self._runner = runner
         self._queue_size = queue_size
         self._end_tokens = frozenset((tokenizer.eot_id, *end_tokens))
         # SentencePiece puts a space before every text, an answer too.
         self.drops_space = tokenizer.token_bytes(tokenizer.encode("a")[0]).startswith(b" ")
-        self._scheduler = Scheduler(runner.slots, prefill_tokens, runner.contents)
+        self._scheduler = Scheduler(
+            runner.slots, prefill_tokens, runner.contents, limit=max_concurrency
+        )
         self._arrived: deque[Row] = deque()
         self._outgoing: list[tuple[Row, Delta]] = []
         self._signal = threading.Condition()
@@ -107,10 +116,14 @@ class Engine:
             parts.tokenizer,
             parts.kind,
             queue_size=settings.queue_size,
+            max_concurrency=settings.max_concurrency,
             prefill_tokens=settings.prefill_tokens,
             end_tokens=parts.end_tokens,
+            weight_bytes=parts.weight_bytes,
         )
-        engine.warm_up()
+        with progress.task("answering a first token", 1, "tokens") as task:
+            engine.warm_up()
+            task.advance()
         return engine
 
     def __enter__(self) -> Self:
@@ -134,35 +147,55 @@ class Engine:
         deliver: Deliver = deliver_to_iterators,
         continues: bool = False,
     ) -> Generation:
-        """Ask for an answer to the token ids `prompt`; one that `continues` its text may begin with
-        a space, where a turn of its own would lose the one that SentencePiece puts before.
+        """Ask for one answer; see `submit_together`."""
+        return self.submit_together([prompt], [params], deliver=deliver, continues=continues)[0]
+
+    def submit_together(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: Sequence[SamplingParams],
+        *,
+        deliver: Deliver = deliver_to_iterators,
+        continues: bool = False,
+    ) -> list[Generation]:
+        """Ask for an answer to each prompt (token ids), or for none where one of them is refused.
+        Those that `continue` their text may begin with a space, where a turn of its own would lose
+        the one that SentencePiece puts before.
 
         `deliver` is called from the engine's thread, once a step (twice where prompts were read),
         with the deltas of all requests that were submitted with the same one; it must not block.
 
         Raises InputError for an empty prompt or ids that the model lacks, UsageError for params
         with such ids, ContextLengthError, QueueFullError, and EngineError where the engine has
-        stopped.
+        stopped. The line is full by what is in it, not by what comes: so many answers asked for
+        together can always be had once others are done.
         """
+        rows = [
+            self._row(prompt, wanted, deliver, continues=continues)
+            for prompt, wanted in zip(prompts, params, strict=True)
+        ]
+        with self._signal:
+            if self._closing or self.failure is not None:
+                raise EngineError(self.failure or "the engine is closed")
+            # All of them, since those that just arrived may yet find a free slot.
+            held = len(self._arrived) + len(self._scheduler.waiting) + len(self._scheduler.rows)
+            if held >= self._scheduler.limit + self._queue_size:
+                raise QueueFullError(f"{self._queue_size} requests are waiting already")
+            self._arrived.extend(rows)
+            self._signal.notify()
+        return [row.generation for row in rows]
+
+    def _row(
+        self, prompt: Sequence[int], params: SamplingParams, deliver: Deliver, *, continues: bool
+    ) -> Row:
         ids = self._checked(prompt, params)
-        generation = Generation(len(ids), self._wake)
         text = TextStream(
             self.tokenizer.token_bytes,
             stop=params.stop,
             drop_space=self.drops_space and not continues,
         )
         max_tokens = min(params.max_tokens, self.context - len(ids))
-        row = Row(generation, deliver, ids, params, text, max_tokens)
-        with self._signal:
-            if self._closing or self.failure is not None:
-                raise EngineError(self.failure or "the engine is closed")
-            # All of them, since those that just arrived may yet find a free slot.
-            held = len(self._arrived) + len(self._scheduler.waiting) + len(self._scheduler.rows)
-            if held >= self.slots + self._queue_size:
-                raise QueueFullError(f"{self._queue_size} requests are waiting already")
-            self._arrived.append(row)
-            self._signal.notify()
-        return generation
+        return Row(Generation(len(ids), self._wake), deliver, ids, params, text, max_tokens)
 
     def complete(
         self,
@@ -179,7 +212,7 @@ class Engine:
         jobs = deque(enumerate(zip(prompts, params, strict=True)))
         done: dict[int, Completion] = {}
         running: deque[tuple[int, Generation]] = deque()
-        window = min(self._queue_size, 2 * self.slots)
+        window = max(1, min(self._queue_size, 2 * self.slots))
         with progress.task("answering", len(prompts), "answers") as task:
             while jobs or running:
                 while jobs and len(running) < window:
@@ -267,15 +300,17 @@ class Engine:
                 self._signal.wait()
             if self._closing:
                 return False
-            self._scheduler.waiting.extend(self._arrived)
-            self._arrived.clear()
+            while self._arrived:
+                self._scheduler.add(self._arrived.popleft())
         return True
 
     def _step(self) -> None:
         for row in [*self._scheduler.rows, *self._scheduler.waiting]:
             if row.generation.cancelled:
                 self._end(row, "abort")
+        self.totals.steps += 1
         parts = self._scheduler.to_read()
+        self.totals.preempted = self._scheduler.preempted
         if parts:
             self._prefill(parts)
             self._send()  # a first token need not wait for the others' next
@@ -288,7 +323,7 @@ class Engine:
 
     def _prefill(self, parts: list[tuple[Row, int, int]]) -> None:
         spans = [
-            Span(self._scheduler.slot(row), start, row.prompt[start:end])
+            Span(self._scheduler.slot(row), start, row.source[start:end])
             for row, start, end in parts
         ]
         try:
@@ -303,15 +338,22 @@ class Engine:
             return
         last: list[torch.Tensor] = []
         whole: list[Row] = []
-        for (row, start, end), states in zip(parts, hidden, strict=True):
-            self._scheduler.has_read(row, end)
+        self._scheduler.have_read(parts)
+        for (row, start, _), states in zip(parts, hidden, strict=True):
             if row.params.prompt_logprobs is not None:
                 self._look_at_prompt(row, start, states)
-            if not row.unread:
+            if not row.unread and not row.tokens:  # one that gave way goes on where it was
+                self._count(row)
                 whole.append(row)
                 last.append(states[-1])
         if whole:
             self._sample(whole, self._runner.logits(torch.stack(last)))
+
+    def _count(self, row: Row) -> None:
+        totals = self.totals
+        totals.prompt += len(row.prompt)
+        totals.reused += row.reused
+        totals.hits += row.reused > 0
 
     def _look_at_prompt(self, row: Row, start: int, states: torch.Tensor) -> None:
         """Take down how likely the prompt's tokens were after those just read."""
@@ -324,7 +366,7 @@ class Engine:
             self._outgoing.append((row, Delta("", prompt_logprobs=tuple(row.prompt_logprobs))))
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
-        tokens = sample(logits, [row.sampler for row in rows])
+        tokens = self._runner.sample(logits, [row.sampler for row in rows])
         known = _logprobs(rows, tokens, logits)
         # From the last slot down: rows that end together then need not be moved around each other.
         for row, token in reversed(list(zip(rows, tokens, strict=True))):
@@ -343,6 +385,9 @@ class Engine:
     def _advance(self, row: Row, token: int, logprob: TokenLogprob | None) -> None:
         """Add a sampled token to a row, and end the row where that ends it."""
         row.tokens.append(token)
+        self.totals.generated += 1
+        if row.generation.first_token is None:
+            row.generation.first_token = time.perf_counter()
         ends = token in self._end_tokens or token in row.stop_token_ids
         if logprob is not None:
             row.note(dataclasses.replace(logprob, ends=ends))

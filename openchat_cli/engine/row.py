@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 from openchat_cli.engine.detokenise import TextStream
@@ -37,7 +38,12 @@ class Row:
         self.stop_token_ids = frozenset(params.stop_token_ids)
         self.text = text
         self.max_tokens = max_tokens
+        self.arrival = 0  # its number in the order of requests
+        # What has to be in the slot before it gains tokens: the prompt, and after it gave way also
+        # what it had said.
+        self.source = prompt
         self.reused = 0  # prompt tokens that were copied and not read
+        self._turn_began = 0  # tokens it had when it got its slot
         self.cached = 0  # tokens whose keys and values are in the slot
         self.tokens: list[int] = []  # sampled
         self.prompt_logprobs: list[TokenLogprob | None] = [None]
@@ -63,8 +69,36 @@ class Row:
 
     @property
     def unread(self) -> int:
-        """Prompt tokens not yet in the slot."""
-        return max(0, len(self.prompt) - self.cached)
+        """Tokens of its source not yet in the slot."""
+        return max(0, len(self.source) - self.cached)
+
+    @property
+    def turn(self) -> int:
+        """Tokens added since it got its slot."""
+        return len(self.tokens) - self._turn_began
+
+    @property
+    def left(self) -> int:
+        """Tokens it may still add."""
+        return max(0, self.max_tokens - len(self.tokens))
+
+    @property
+    def need(self) -> int:
+        """The work it still is, in tokens to read and to add."""
+        return self.unread + self.left
+
+    def starts(self, copied: int) -> None:
+        """It has a slot, and in it the first `copied` tokens of its source."""
+        self.cached = copied
+        self._turn_began = len(self.tokens)
+        if self.generation.started is None:
+            self.generation.started = time.perf_counter()
+            self.reused = copied
+
+    def read_again(self) -> None:
+        """It has lost its slot, so what it said has to be read; the last token always is input."""
+        self.source = [*self.prompt, *self.tokens[:-1]]
+        self.cached = 0
 
     @property
     def reusing(self) -> bool:
@@ -74,7 +108,7 @@ class Row:
     @property
     def wanted(self) -> list[int]:
         """What could be copied: all but the last token, which has to be read for what follows."""
-        return self.prompt[:-1]
+        return self.source[:-1]
 
     @property
     def held(self) -> list[int]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
-from openchat_cli.serving import fields, protocol, replies
-from openchat_cli.serving.bridge import Answers, Bridge, ClientGoneError
+from openchat_cli.serving import fields, protocol, replies, tables
+from openchat_cli.serving.body import read_body
+from openchat_cli.serving.bridge import Answers, ClientGoneError
 from openchat_cli.serving.choices import Choice
-from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
-from openchat_cli.serving.keys import Keys
-from openchat_cli.serving.middleware import AccessLog, KeyCheck, error_response
+from openchat_cli.serving.errors import ApiError, failure_of, from_engine, shutting_down
+from openchat_cli.serving.messages import for_type
+from openchat_cli.serving.metrics import CONTENT_TYPE
+from openchat_cli.serving.middleware import error_response, stack
+from openchat_cli.serving.plain_routes import PlainRoutes
 from openchat_cli.serving.replies import Reply
-from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.service import Service
+from openchat_cli.serving.unknown import explained
 from openchat_cli.serving.upstream import UpstreamEngine
 from openchat_cli.serving.upstream_choices import (
     UpstreamChoice,
@@ -27,7 +30,6 @@ from openchat_cli.serving.upstream_choices import (
     choice_of,
     plain_prompts,
 )
-from openchat_cli.serving.upstream_errors import FailedCompletion
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -35,75 +37,41 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# A body over the limit is still read up to this, or the client would see a broken connection in
-# place of the answer.
-_DRAIN_BYTES = 64 * 2**20
 
 AnyChoice = Choice | UpstreamChoice
 
-
-class Service:
-    """What the routes share: the settings and, once it is loaded, the engine."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.defaults = settings.sampling()
-        self.created = int(time.time())
-        self._bridge: Bridge | None = None
-
-    def start(self, bridge: Bridge) -> None:
-        """The model is loaded: answer from now on."""
-        self._bridge = bridge
-
-    @property
-    def bridge(self) -> Bridge:
-        """The running engine's; ApiError 503 while the model loads."""
-        if self._bridge is None:
-            headers = {"Retry-After": "5"}
-            raise ApiError(503, "The model is loading.", code="loading", headers=headers)
-        return self._bridge
-
-    @property
-    def model(self) -> str:
-        """What clients call the model."""
-        return self.settings.name or self.bridge.engine.kind.name
-
-    def check_model(self, name: str) -> None:
-        """ApiError 404 for a model that is not served."""
-        known = {self.model, self.settings.engine.model_path.name or self.model}
-        if self.settings.name is None:
-            known |= set(self.bridge.engine.kind.aliases)
-        if name not in known:
-            message = f"The model '{name}' does not exist; this server has '{self.model}'."
-            raise ApiError(404, message, param="model", code="model_not_found")
+_LARGE = 2**16  # bytes of a body that takes a while to parse
 
 
 def create_app(service: Service) -> Starlette:
     """The application that serves `service`."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
     from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
     routes = Routes(service)
+    plain = PlainRoutes(service)
     app = Starlette(
         routes=[
+            Route("/", routes.page),
             Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
             Route("/v1/models", routes.models),
             Route("/v1/models/{model:path}", routes.model),
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/tokenize", plain.tokenize, methods=["POST"]),
+            Route("/detokenize", plain.detokenize, methods=["POST"]),
+            Route("/tokenizer_info", plain.tokenizer_info),
+            Route("/version", plain.version),
+            Route("/openapi.json", plain.openapi),
         ],
-        middleware=[
-            Middleware(AccessLog),
-            Middleware(KeyCheck, keys=Keys(service.settings.api_keys)),
-        ],
+        middleware=stack(service),
         exception_handlers={
             ApiError: _on_api_error,
             HTTPException: _on_http_error,
             ClientDisconnect: _on_hang_up,  # in the middle of the body
-            Exception: _on_bug,
         },
     )
     app.router.redirect_slashes = False
@@ -116,20 +84,26 @@ class Routes:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    async def page(self, request: Request) -> Response:
+        """The chat page."""
+        from starlette.responses import HTMLResponse
+
+        from openchat_cli.serving import page
+
+        return HTMLResponse(page.chat_page(self._service.settings), headers=page.headers())
+
     async def health(self, request: Request) -> Response:
         """200 when requests are answered, 503 while the model loads and after a crash."""
         from starlette.responses import JSONResponse
 
-        try:
-            engine = self._service.bridge.engine
-        except ApiError:
-            return JSONResponse({"status": "loading"}, 503)
-        if engine.failure is not None:
-            return JSONResponse({"status": "failed", "reason": engine.failure}, 503)
-        if engine.trouble is not None:
-            return JSONResponse({"status": "upstream_down", "reason": engine.trouble}, 503)
-        load = dataclasses.asdict(engine.load_now())
-        return JSONResponse({"status": "ok", "slots": engine.slots, **load})
+        status, body = self._service.health()
+        return JSONResponse(body, status)
+
+    async def metrics(self, request: Request) -> Response:
+        """The server's numbers, for Prometheus."""
+        from starlette.responses import Response
+
+        return Response(self._service.watch.page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def models(self, request: Request) -> Response:
         """The one model."""
@@ -149,28 +123,28 @@ class Routes:
     async def chat(self, request: Request) -> ASGIApp:
         """/v1/chat/completions."""
         body = await self._body(request)
-        asked = protocol.parse_chat(
-            body, self._service.defaults, self._service.settings.max_choices
-        )
         engine = self._service.bridge.engine
+        roles = engine.kind.roles
+        table = tables.chat_table(self._service.served)
+        asked = protocol.parse_chat(body, table, self._service.defaults)
+        model = self._checked_model(asked.model)
         try:
-            prompt = await asyncio.to_thread(chat_prompt, engine, asked.messages)
+            messages = for_type(asked.messages, roles)
+            prompt = await asyncio.to_thread(chat_prompt, engine, messages)
         except InputError as error:
             raise from_engine(error, "messages") from None
         choices = [
             choice_of(engine, asked.options, prompt, None, chat=True)
             for _ in range(asked.options.n)
         ]
-        return await self._answer(
-            request, asked.options, [prompt], choices, body["model"], "messages"
-        )
+        return await self._answer(request, asked.options, [prompt], choices, model, "messages")
 
     async def completions(self, request: Request) -> ASGIApp:
         """/v1/completions."""
         body = await self._body(request)
-        asked = protocol.parse_completion(
-            body, self._service.defaults, self._service.settings.max_choices
-        )
+        table = tables.completion_table(self._service.served)
+        asked = protocol.parse_completion(body, table, self._service.defaults)
+        model = self._checked_model(asked.model)
         engine = self._service.bridge.engine
         prompts = await asyncio.to_thread(
             plain_prompts, engine, asked.prompts, echo=asked.options.echo
@@ -180,13 +154,18 @@ class Routes:
             for prompt, said in zip(prompts, asked.prompts, strict=True)
             for _ in range(asked.options.n)
         ]
-        return await self._answer(request, asked.options, prompts, choices, body["model"], "prompt")
+        return await self._answer(request, asked.options, prompts, choices, model, "prompt")
+
+    def _checked_model(self, name: str | None) -> str:
+        """The name to answer with: the one that was asked for, if this server has it."""
+        if name is not None:
+            self._service.check_model(name)
+        return name or self._service.model
 
     async def _body(self, request: Request) -> fields.Body:
         data = await read_body(request, self._service.settings.max_body_bytes)
-        body = fields.parse_object(data)
-        self._service.check_model(protocol.model_name(body))
-        return body
+        parse = fields.parse_object
+        return await asyncio.to_thread(parse, data) if len(data) > _LARGE else parse(data)
 
     async def _answer(
         self,
@@ -201,6 +180,7 @@ class Routes:
         from starlette.responses import JSONResponse
 
         each = [prompt for prompt in prompts for _ in range(options.n)]
+        self._check_count(len(each), param)
         wanted = [_numbered(options.params, choice % options.n) for choice in range(len(each))]
         chat = param == "messages"
         try:
@@ -209,10 +189,10 @@ class Routes:
             raise from_engine(error, param) from None
         reply = Reply.new(model, chat=chat, include_usage=options.include_usage)
         counts = request.scope["state"]["counts"]
-        counts["prompt"] = prompt_tokens = sum(map(len, prompts))
+        counts["prompt"] = sum(map(len, prompts))  # none where somebody else renders them
         if options.stream:
             waits = isinstance(self._service.bridge.engine, UpstreamEngine)
-            return EventStream(reply, answers, choices, prompt_tokens, counts, waits=waits)
+            return EventStream(reply, answers, choices, options.n, counts, waits=waits)
         async with watched(answers, request.receive):
             try:
                 done = await answers.completions()
@@ -220,29 +200,37 @@ class Routes:
                 return _Nothing()
         for completion in done:
             _check_whole(completion)
-        usage = replies.usage(prompt_tokens or _counted(done), done)
-        counts["completion"] = usage["completion_tokens"]
+        usage = _usage(done, options.n, counts)
         listed = [
             reply.choice(index, *choice.whole(completion), completion.finish_reason)
             for index, (choice, completion) in enumerate(zip(choices, done, strict=True))
         ]
         return JSONResponse(reply.whole(listed, usage))
 
+    def _check_count(self, answers: int, param: str) -> None:
+        """ApiError 400 for more answers than ever find a place: a 429 would be tried for ever."""
+        most = self._service.bridge.engine.slots + self._service.settings.queue_size
+        if answers > most:
+            reason = f"{answers} answers to one request, and this server takes {most} at most"
+            raise fields.invalid_value("n" if param == "messages" else param, reason)
+
 
 def _if_text(prompt: str | list[int]) -> str | None:
     return prompt if isinstance(prompt, str) else None
 
 
-def _counted(done: Sequence[Completion]) -> int:
-    """The tokens of a prompt that somebody else rendered: the same for all its answers."""
-    return max((completion.prompt_tokens for completion in done), default=0)
+def _usage(done: Sequence[Completion], n: int, counts: dict[str, int]) -> replies.Body:
+    """The token counts, also for the log; each prompt has `n` answers and is counted once."""
+    prompts = [done[first : first + n] for first in range(0, len(done), n)]
+    usage = replies.usage(sum(max(one.prompt_tokens for one in of) for of in prompts), done)
+    counts |= {"prompt": usage["prompt_tokens"], "completion": usage["completion_tokens"]}
+    return usage
 
 
 def _check_whole(completion: Completion) -> None:
-    if isinstance(completion, FailedCompletion) and completion.failure is not None:
-        raise completion.failure
-    if completion.error is not None:
-        raise ApiError(500, completion.error, code="generation_failed")
+    failure = failure_of(completion)
+    if failure is not None:
+        raise failure
     if completion.finish_reason == "abort":
         raise shutting_down()
 
@@ -262,7 +250,7 @@ class EventStream:
         reply: Reply,
         answers: Answers,
         choices: Sequence[AnyChoice],
-        prompt_tokens: int,
+        n: int,
         counts: dict[str, int],
         *,
         waits: bool = False,
@@ -270,7 +258,7 @@ class EventStream:
         self._reply = reply
         self._answers = answers
         self._choices = choices
-        self._prompt_tokens = prompt_tokens
+        self._n = n
         self._counts = counts
         self._waits = waits  # for the upstream's status, which is ours too
 
@@ -293,11 +281,13 @@ class EventStream:
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 except asyncio.CancelledError:  # the server's patience has ended
                     last = replies.event(shutting_down().body())
+                except ApiError as error:  # the request's time is up
+                    last = replies.event(error.body())
         await send({"type": "http.response.body", "body": last})
 
     async def _events(self) -> AsyncIterator[bytes]:
         reply = self._reply
-        done: list[Completion] = []
+        done: dict[int, Completion] = {}
         if reply.chat:
             for choice in range(len(self._answers.generations)):
                 yield replies.event(reply.role_chunk(choice))
@@ -313,10 +303,9 @@ class EventStream:
             except ApiError as error:  # too late for a status: the stream says it
                 yield replies.event(error.body())
                 return
-            done.append(completion)
+            done[choice] = completion
             yield replies.event(reply.finish_chunk(choice, completion.finish_reason))
-        usage = replies.usage(self._prompt_tokens or _counted(done), done)
-        self._counts["completion"] = usage["completion_tokens"]
+        usage = _usage([done[choice] for choice in sorted(done)], self._n, self._counts)
         if reply.include_usage:
             yield replies.event(reply.usage_chunk(usage))
         yield replies.DONE
@@ -346,27 +335,6 @@ class _Nothing:
         return None
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a JSON request; ApiError 415 for another content type, 413 over `limit`."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        # Also a defence: a web page can't send this type to another origin unasked.
-        message = f"Unsupported content type '{kind}': send the body as 'application/json'."
-        raise ApiError(415, message, code="unsupported_content_type")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            parts.append(part)
-        elif size > max(limit, _DRAIN_BYTES):
-            break
-    if size > limit:
-        message = f"The request body is larger than the limit of {limit} bytes."
-        raise ApiError(413, message, code="request_too_large")
-    return b"".join(parts)
-
-
 async def _on_api_error(request: Request, error: Exception) -> Any:
     assert isinstance(error, ApiError)
     return error_response(error)
@@ -375,22 +343,13 @@ async def _on_api_error(request: Request, error: Exception) -> Any:
 async def _on_http_error(request: Request, error: Exception) -> Any:
     """Starlette's own: no such path, or not with this method."""
     from starlette.exceptions import HTTPException
+    from starlette.responses import Response
 
     assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
-    if error.status_code == 404:
-        shown = ApiError(404, f"Unknown request URL: {where}.", code="unknown_url")
-    elif error.status_code == 405:
-        message = f"Not allowed: {where}."
-        shown = ApiError(405, message, code="method_not_allowed", headers=error.headers)
-    else:
-        shown = ApiError(error.status_code, error.detail, headers=error.headers)
-    return error_response(shown)
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers=error.headers)
+    return error_response(explained(request.method, request.url.path, error, request.app.routes))
 
 
 async def _on_hang_up(request: Request, error: Exception) -> Any:
     return _Nothing()
-
-
-async def _on_bug(request: Request, error: Exception) -> Any:
-    return error_response(ApiError(500, "The server had an error while processing your request."))

@@ -7,7 +7,13 @@ from typing import Protocol
 
 from openchat_cli.core import templates
 from openchat_cli.core.registry import ModelType
-from openchat_cli.engine.generation import Deliver, Generation, Load, deliver_to_iterators
+from openchat_cli.engine.generation import (
+    Deliver,
+    Generation,
+    Load,
+    Totals,
+    deliver_to_iterators,
+)
 from openchat_cli.engine.settings import SamplingParams
 
 
@@ -41,7 +47,19 @@ class Backend(Protocol):
     def device(self) -> str: ...
 
     @property
+    def dtype(self) -> str: ...
+
+    @property
+    def weight_bytes(self) -> int: ...
+
+    @property
+    def slot_bytes(self) -> int: ...
+
+    @property
     def drops_space(self) -> bool: ...
+
+    @property
+    def totals(self) -> Totals: ...
 
     @property
     def failure(self) -> str | None:
@@ -51,14 +69,14 @@ class Backend(Protocol):
     def trouble(self) -> str | None:
         """Why it can't answer just now."""
 
-    def submit(
+    def submit_together(
         self,
-        prompt: Sequence[int],
-        params: SamplingParams,
+        prompts: Sequence[Sequence[int]],
+        params: Sequence[SamplingParams],
         *,
         deliver: Deliver = deliver_to_iterators,
         continues: bool = False,
-    ) -> Generation: ...
+    ) -> list[Generation]: ...
 
     def load_now(self) -> Load: ...
 

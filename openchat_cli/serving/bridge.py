@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from openchat_cli.engine.generation import Completion, Delta, Generation
 from openchat_cli.engine.settings import SamplingParams
+from openchat_cli.serving.errors import failure_of, timed_out
+from openchat_cli.serving.record import Outcome, Record, current
+from openchat_cli.serving.upstream_choices import prompt_text
 
 if TYPE_CHECKING:
     from openchat_cli.serving.backend import Backend
@@ -20,23 +23,26 @@ class ClientGoneError(Exception):
 class Answers:
     """The answers to one request, as they come.
 
-    Iterate for (choice, delta). What has piled up while the reader was busy comes joined.
+    Iterate for (choice, delta). What has piled up while the reader was busy comes joined: a reader
+    that is slow holds back nobody, and what waits for it is at most its whole answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record | None = None) -> None:
         self._ready: dict[int, list[Delta]] = {}
         self._changed = asyncio.Event()
-        self._gone = False
+        self._ended: Exception | None = None
+        self._record = record
+        self._timer: asyncio.TimerHandle | None = None
         self.generations: list[Generation] = []
 
     async def first(self) -> Completion | None:
         """Wait until something has come, which stays to be read; an answer that is over already.
 
-        Raises ClientGoneError where the client hangs up before.
+        Raises what the iteration would: ClientGoneError, or ApiError once the time is up.
         """
         await self._changed.wait()
-        if self._gone:
-            raise ClientGoneError
+        if self._ended is not None:
+            raise self._ended
         ended = (deltas[-1].completion for deltas in self._ready.values())
         return next((completion for completion in ended if completion is not None), None)
 
@@ -45,8 +51,8 @@ class Answers:
         while open_choices:
             await self._changed.wait()
             self._changed.clear()
-            if self._gone:
-                raise ClientGoneError
+            if self._ended is not None:
+                raise self._ended
             ready, self._ready = self._ready, {}
             for choice, deltas in ready.items():
                 open_choices -= deltas[-1].completion is not None
@@ -64,15 +70,43 @@ class Answers:
         """Take a delta (on the loop's thread)."""
         self._ready.setdefault(choice, []).append(delta)
         self._changed.set()
+        if delta.completion is not None and self._record is not None:
+            self._note(self._record, choice, delta.completion)
+
+    def _note(self, record: Record, choice: int, completion: Completion) -> None:
+        counts = record.counts
+        counts["completion"] = counts.get("completion", 0) + completion.completion_tokens
+        failure = failure_of(completion)
+        if failure is not None and record.outcome is None:
+            record.fails(failure.status, failure.kind)
+        if record.prompts is not None:
+            record.answers[choice] = completion.text
 
     def client_gone(self) -> None:
         """Give the slots back and end the iteration with ClientGoneError."""
-        self._gone = True
+        self._end(ClientGoneError(), "client_gone")
+
+    def limit(self, seconds: float) -> None:
+        """Give up after so long: the iteration then ends with ApiError 503, where no slot got free,
+        or 504.
+        """
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+
+    def _expire(self, seconds: float) -> None:
+        waiting = all(generation.started is None for generation in self.generations)
+        self._end(timed_out(seconds, waiting=waiting), "timeout")
+
+    def _end(self, error: Exception, outcome: Outcome) -> None:
+        self._ended = error
+        if self._record is not None and self._record.outcome is None:
+            self._record.outcome = outcome
         self.cancel()
         self._changed.set()
 
     def cancel(self) -> None:
         """Give back the slots of what is still under way."""
+        if self._timer is not None:
+            self._timer.cancel()
         for generation in self.generations:
             generation.cancel()
 
@@ -91,8 +125,9 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
 class Bridge:
     """Submits to the engine from the event loop and brings its deltas back."""
 
-    def __init__(self, engine: Backend) -> None:
+    def __init__(self, engine: Backend, *, timeout: float | None = None) -> None:
         self.engine = engine
+        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._readers: dict[Generation, tuple[Answers, int]] = {}
 
@@ -103,21 +138,23 @@ class Bridge:
         *,
         continues: bool = False,
     ) -> Answers:
-        """Ask for all the answers of one request; raises as Engine.submit, and then asks for none.
+        """Ask for all the answers of one request; raises as Engine.submit_together.
 
         Runs on the loop's thread, so nothing is delivered before all of them are known.
         """
-        answers = Answers()
-        try:
-            for choice, (prompt, wanted) in enumerate(zip(prompts, params, strict=True)):
-                generation = self.engine.submit(
-                    prompt, wanted, deliver=self._deliver, continues=continues
-                )
-                self._readers[generation] = (answers, choice)
-                answers.generations.append(generation)
-        except BaseException:
-            answers.cancel()
-            raise
+        record = current()
+        answers = Answers(record)
+        answers.generations = self.engine.submit_together(
+            prompts, params, deliver=self._deliver, continues=continues
+        )
+        for choice, generation in enumerate(answers.generations):
+            self._readers[generation] = (answers, choice)
+        if self._timeout is not None:
+            answers.limit(self._timeout)
+        if record is not None:
+            record.generations = answers.generations
+            if record.prompts is not None:
+                record.prompts += [prompt_text(self.engine, prompt) for prompt in prompts]
         return answers
 
     def _deliver(self, batch: list[tuple[Generation, Delta]]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from openchat_cli.core.errors import InputError, OpenChatError
@@ -19,29 +20,44 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
 LOCAL_SERVER = f"http://{ServeSettings.host}:{ServeSettings.port}/v1"
+_OURS = ("top_k", "min_p", "repetition_penalty")  # beyond OpenAI's protocol
 
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How answers are drawn, and what the conversation begins with."""
+    """How answers are drawn; None leaves it to the server, or to the engine's own default."""
 
-    system: str | None = None
-    temperature: float = SamplingParams.temperature
-    top_p: float = SamplingParams.top_p
-    max_tokens: int = SamplingParams.max_tokens
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
     seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
         self.sampling()  # refuses values out of range
 
+    def said(self) -> dict[str, Any]:
+        """What is not left open."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
+
     def sampling(self) -> SamplingParams:
         """The same for the engine."""
-        return SamplingParams(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-        )
+        return SamplingParams(**self.said())
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some more of an answer; the last one says why it ended, and counts tokens."""
+
+    text: str = ""
+    finish: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Partner(Protocol):
@@ -56,18 +72,22 @@ class Partner(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def answer(self, messages: Sequence[Message]) -> Iterator[str]:
-        """The answer to a conversation, in pieces; OpenChatError where there is none."""
+    @property
+    def name(self) -> str:
+        """The model's."""
+
+    def answer(self, messages: Sequence[Message], settings: ChatSettings) -> Iterator[Part]:
+        """The answer to a conversation as it comes; OpenChatError where there is none.
+
+        Closing the iterator gives the answer up, and the slot with it.
+        """
 
 
 class Local:
     """A model in this process."""
 
-    def __init__(
-        self, engine: EngineSettings, settings: ChatSettings, *, progress: Progress = SILENT
-    ) -> None:
+    def __init__(self, engine: EngineSettings, *, progress: Progress = SILENT) -> None:
         self._engine_settings = engine
-        self._params = settings.sampling()
         self._progress = progress
 
     def __enter__(self) -> Self:
@@ -84,16 +104,25 @@ class Local:
     ) -> None:
         self._engine.close()
 
-    def answer(self, messages: Sequence[Message]) -> Iterator[str]:
+    @property
+    def name(self) -> str:
+        return self._engine.kind.name
+
+    def answer(self, messages: Sequence[Message], settings: ChatSettings) -> Iterator[Part]:
         from openchat_cli.core import templates
 
         prompt = templates.prompt(self._engine.kind, self._engine.tokenizer, messages)
-        generation = self._engine.submit(prompt, self._params)
+        generation = self._engine.submit(prompt, settings.sampling())
         try:
             for delta in generation:
-                if delta.completion is not None and delta.completion.error is not None:
-                    raise OpenChatError(delta.completion.error)
-                yield delta.text
+                done = delta.completion
+                if done is None:
+                    yield Part(delta.text)
+                elif done.error is not None:
+                    raise OpenChatError(done.error)
+                else:
+                    tokens = done.completion_tokens
+                    yield Part(delta.text, done.finish_reason, len(prompt), tokens)
         finally:
             generation.cancel()
 
@@ -101,15 +130,12 @@ class Local:
 class Remote:
     """A server that speaks OpenAI's protocol; `model` None takes the first it lists."""
 
-    def __init__(
-        self, url: str, model: str | None, settings: ChatSettings, *, api_key: str | None = None
-    ) -> None:
+    def __init__(self, url: str, model: str | None, *, api_key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise InputError(f"'{url}' is not the URL of a server", f"for instance {LOCAL_SERVER}")
         self._url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
         self._model = model
-        self._settings = settings
         self._api_key = api_key
 
     def __enter__(self) -> Self:
@@ -134,30 +160,46 @@ class Remote:
     ) -> None:
         self._client.close()
 
-    def answer(self, messages: Sequence[Message]) -> Iterator[str]:
+    @property
+    def name(self) -> str:
+        assert self._model is not None, "known since __enter__"
+        return self._model
+
+    def answer(self, messages: Sequence[Message], settings: ChatSettings) -> Iterator[Part]:
+        import httpx2
         import openai
 
-        assert self._model is not None, "known since __enter__"
-        settings = self._settings
+        said = settings.said()
+        extra = {name: said.pop(name) for name in _OURS if name in said}
+        finish: str | None = None
         try:
             with self._client.chat.completions.create(
-                model=self._model,
+                model=self.name,
                 messages=[_openai_message(message) for message in messages],
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                max_tokens=settings.max_tokens,
-                seed=settings.seed,
                 stream=True,
+                stream_options={"include_usage": True},
+                extra_body=extra or None,
+                **said,
             ) as stream:
                 for chunk in stream:
-                    if chunk.choices and chunk.choices[0].delta.content:
-                        yield chunk.choices[0].delta.content
+                    if chunk.choices:
+                        finish = chunk.choices[0].finish_reason or finish
+                        yield Part(chunk.choices[0].delta.content or "")
+                    if chunk.usage:
+                        counts = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                        yield Part("", finish, *counts)
         except openai.OpenAIError as error:
             raise self._explained(error) from None
+        except httpx2.HTTPError:
+            finish = None  # whatever came before, its end did not
+        if finish is None:
+            raise OpenChatError(f"{self._url}: the connection broke off before the answer ended")
 
     def _explained(self, error: openai.OpenAIError) -> OpenChatError:
         import openai
 
+        if isinstance(error, openai.APITimeoutError):
+            return OpenChatError(f"{self._url}: no answer in time")
         if isinstance(error, openai.APIConnectionError):
             hint = "start one with: openchat serve --model-path MODEL"
             return OpenChatError(f"{self._url}: no server answers there", hint)

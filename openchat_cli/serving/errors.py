@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from openchat_cli.core.errors import InputError, OpenChatError, UsageError
-from openchat_cli.engine.generation import ContextLengthError, EngineError, QueueFullError
+from openchat_cli.engine.generation import (
+    Completion,
+    ContextLengthError,
+    EngineError,
+    QueueFullError,
+)
 
 _TYPES = {
     401: "authentication_error",
@@ -38,16 +44,41 @@ class ApiError(Exception):
         self.code = code
         self.headers = dict(headers or {})
 
+    @property
+    def kind(self) -> str:
+        """What the log calls it: the code, or the type where it has none."""
+        return self.code or _type(self.status)
+
     def body(self) -> dict[str, Any]:
         """The JSON body."""
         return {
             "error": {
                 "message": self.message,
-                "type": _TYPES.get(self.status, "invalid_request_error"),
+                "type": _type(self.status),
                 "param": self.param,
                 "code": self.code,
             }
         }
+
+
+def _type(status: int) -> str:
+    return _TYPES.get(status, "invalid_request_error")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCompletion(Completion):
+    """An answer that a server behind this one did not give, and why."""
+
+    failure: ApiError | None = None
+
+
+def failure_of(completion: Completion) -> ApiError | None:
+    """What to tell the client of an answer that failed; None for one that did not."""
+    if isinstance(completion, FailedCompletion) and completion.failure is not None:
+        return completion.failure
+    if completion.error is not None:
+        return ApiError(500, completion.error, code="generation_failed")
+    return None
 
 
 def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
@@ -58,6 +89,20 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
 def shutting_down() -> ApiError:
     """An answer that the end of the server cuts off."""
     return ApiError(503, "The server is shutting down.", code="shutting_down")
+
+
+def timed_out(seconds: float, *, waiting: bool) -> ApiError:
+    """An answer that took longer than requests may; `waiting`: it never got a slot."""
+    if waiting:
+        message = (
+            f"The server is overloaded: the request waited {seconds:g} seconds for its turn. "
+            "Please try again later."
+        )
+        headers = {"Retry-After": RETRY_AFTER}
+        return ApiError(503, message, code="request_timeout", headers=headers)
+    message = f"The answer took longer than the limit of {seconds:g} seconds."
+    # Trying again, as OpenAI's own client would, only takes as long again.
+    return ApiError(504, message, code="request_timeout", headers={"x-should-retry": "false"})
 
 
 def from_engine(error: OpenChatError, param: str) -> ApiError:

@@ -1,12 +1,8 @@
-"""Reading typed fields from a JSON body, with OpenAI's wording where one is wrong.
-
-A field that is absent or null gives None.
-"""
+"""Reading the JSON body of a request, and OpenAI's wording for what is wrong with a field."""
 
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, NoReturn
 
 from openchat_cli.serving.errors import ApiError, invalid
@@ -71,52 +67,26 @@ def invalid_value(name: str, reason: str) -> ApiError:
     return invalid(f"Invalid '{name}': {reason}.", name, "invalid_value")
 
 
-def required(body: Body, name: str) -> Json:
-    """A field that must be there."""
-    if body.get(name) is None:
-        message = f"Missing required parameter: '{name}'."
-        raise invalid(message, name, "missing_required_parameter")
-    return body[name]
+def missing(name: str) -> ApiError:
+    """A field that must be there and is not."""
+    message = f"Missing required parameter: '{name}'."
+    return invalid(message, name, "missing_required_parameter")
 
 
-def text(value: Json, name: str) -> str:
-    """A string."""
-    if not isinstance(value, str):
-        raise wrong_type(name, "a string", value)
-    return value
+def unsupported(name: str) -> ApiError:
+    """A field that asks for something this server does not have."""
+    message = f"Unsupported parameter: '{name}' is not supported with this model."
+    return invalid(message, name, "unsupported_parameter")
 
 
-def boolean(body: Body, name: str) -> bool:
-    """True or false; false when absent."""
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise wrong_type(name, "a boolean", value)
-    return bool(value)
+def empty_array(name: str) -> ApiError:
+    """A list that must have something in it."""
+    message = f"Invalid '{name}': empty array. Expected an array with minimum length 1."
+    return invalid(message, name, "empty_array")
 
 
-def number(body: Body, name: str, low: float, high: float) -> float | None:
-    """A number between `low` and `high`."""
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type(name, "a decimal", value)
-    _check_range(name, value, low, high)
-    return float(value)
-
-
-def integer(body: Body, name: str, low: float, high: float = math.inf) -> int | None:
-    """A whole number between `low` and `high`."""
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong_type(name, "an integer", value)
-    _check_range(name, value, low, high)
-    return value
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """ApiError 400 for a number below `low` or above `high`."""
     if value < low:
         raise _out_of_range(name, "below minimum", f">= {low:g}", value)
     if not value <= high:
@@ -128,16 +98,6 @@ def _out_of_range(name: str, how: str, expected: str, value: float) -> ApiError:
     shown = str(value) if len(str(value)) < 40 else "one much larger"
     message = f"Invalid '{name}': {kind} {how} value. Expected a value {expected}, but got {shown}."
     return invalid(message, name, f"{kind}_{how.replace(' ', '_')}_value")
-
-
-def array(value: Json, name: str) -> list[Json]:
-    """A list that is not empty."""
-    if not isinstance(value, list):
-        raise wrong_type(name, "an array", value)
-    if not value:
-        message = f"Invalid '{name}': empty array. Expected an array with minimum length 1."
-        raise invalid(message, name, "empty_array")
-    return value
 
 
 def mapping(value: Json, name: str) -> Body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,25 +15,30 @@ class Keys:
     """The keys that may ask; none means that everybody may."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode("utf-8", "surrogateescape")) for key in keys]
 
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def allow(self, authorization: str) -> bool:
+    def allow(self, authorization: bytes) -> bool:
         """Whether an Authorization header carries one of the keys.
 
         Every key is compared whole, so that the time taken tells nothing about them.
         """
-        scheme, _, key = authorization.partition(" ")
+        scheme, _, key = authorization.partition(b" ")
         digest = _digest(key.strip())
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        return scheme.lower() == b"bearer" and any(matches)
 
 
-def _digest(key: str) -> bytes:
+def _digest(key: bytes) -> bytes:
     # Equal lengths: compare_digest tells apart texts of different length by time.
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key).digest()
+
+
+def exposed(path: Path) -> bool:
+    """Whether other users of this machine may read the file."""
+    return os.name == "posix" and bool(path.stat().st_mode & 0o077)
 
 
 def read_key_file(path: Path) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 import queue
 import socket
 import threading
@@ -16,15 +18,23 @@ from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.engine.settings import EngineSettings
+from openchat_cli.model import hub
+from openchat_cli.serving.access_log import logging_to
+from openchat_cli.serving.loading import Loading
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream_settings import Behind
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from openchat_cli.serving.app import Service
     from openchat_cli.serving.backend import Backend
+    from openchat_cli.serving.service import Service
 
 _WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
+_FAILED_SECONDS = 1.0  # how long /health goes on telling of it
+_CANCEL_SECONDS = 1  # for the last words to those whose answer is cut off
+log = logging.getLogger("openchat.serve")
+
 _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that they close them
 
 
@@ -34,9 +44,14 @@ class Ready:
 
     url: str  # as clients want it, with /v1
     model: str
-    context: int  # tokens
+    context: int  # tokens; 0 where only the upstream knows
     slots: int
+    model_type: str
     device: str
+    dtype: str
+    weight_bytes: int
+    slot_bytes: int  # of all slots together
+    upstream: Behind | None = None  # who answers in the place of a model here
 
 
 Load = Callable[[], "Backend"]
@@ -55,16 +70,20 @@ def serve(
     """
     if settings.upstream is None:
         _check_folder(settings.engine)
-    with listen(settings.host, settings.port) as listener:
+    _allow_many_files()
+    with logging_to(settings.log_file), listen(settings.host, settings.port) as listener:
         asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
 
 
 def _check_folder(engine: EngineSettings) -> None:
     """Raise now, not after the seconds that importing torch takes."""
-    if not engine.model_path.is_dir():
-        hint = "a folder that `openchat model prepare` or `openchat train` made"
-        raise InputError(f"{engine.model_path}: no such folder", hint)
-    resolve_type(engine.model_type, model_path=engine.model_path, model_file=engine.model_file)
+    folder = hub.find(engine.model_path)
+    if folder is None or not folder.is_dir():
+        if folder is not None or not hub.is_name(engine.model_path):
+            hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
+            raise InputError(f"{engine.model_path}: no such folder", hint)
+    else:
+        resolve_type(engine.model_type, model_path=folder, model_file=engine.model_file)
 
 
 @contextlib.contextmanager
@@ -80,7 +99,7 @@ def background(
 
     def run() -> None:
         try:
-            with listen(settings.host, settings.port) as listener:
+            with logging_to(settings.log_file), listen(settings.host, settings.port) as listener:
                 asyncio.run(server.run(listener))
         except BaseException as error:
             known.put(error)
@@ -116,6 +135,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _allow_many_files() -> None:
+    """Each connection is an open file, and many systems begin with as few as 256 or 1,024."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class Server:
     """One run of the server."""
 
@@ -127,32 +157,54 @@ class Server:
         ready: Callable[[Ready], None],
         load: Load | None = None,
     ) -> None:
-        from openchat_cli.serving.app import Service
+        from openchat_cli.serving.service import Service
 
         self._settings = settings
-        self._progress = progress
         self._ready = ready
         self._load_engine = load or self._load_backend
         self._service = Service(settings)
-        self._uvicorn = _uvicorn_server(self._service, settings.shutdown_seconds)
+        self._service.loading = self._progress = Loading(progress)
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uvicorn = _uvicorn_server(self._service, self.stop)
         self._engine: Backend | None = None
         self._failure: Exception | None = None
 
     def stop(self) -> None:
-        """Let answers under way finish, then end (from any thread)."""
-        self._uvicorn.should_exit = True
+        """Let answers under way finish, then end (from any thread, and from a signal handler)."""
+        self._service.watch.draining = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def run(self, listener: socket.socket) -> None:
         """Serve on a listening socket until a signal comes or `stop` is called."""
+        self._loop = asyncio.get_running_loop()
+        if self._service.watch.draining:
+            self._stopping.set()
         work = asyncio.create_task(self._load_and_watch(listener))
+        drain = asyncio.create_task(self._drain())
         try:
             await self._uvicorn.serve(sockets=[listener])
         finally:
             work.cancel()
+            drain.cancel()
             if self._engine is not None:
                 self._engine.close()
         if self._failure is not None:
             raise self._failure
+
+    async def _drain(self) -> None:
+        """Once told to stop: go on listening, to say so with 503, until all answers are done."""
+        await self._stopping.wait()
+        if self._failure is None:
+            began = len(self._service.watch.open)
+            if began:
+                log.info("stopping: %d requests are still open", began)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.shutdown_seconds):
+                await self._service.watch.idle()
+        self._uvicorn.should_exit = True
 
     async def _load_and_watch(self, listener: socket.socket) -> None:
         try:
@@ -161,15 +213,23 @@ class Server:
                 await asyncio.sleep(_WATCH_SECONDS)
             assert self._engine is not None
             self._failure = OpenChatError(self._engine.failure or "the engine stopped")
+            await asyncio.sleep(_FAILED_SECONDS)
         except Exception as error:
             self._failure = error
         self.stop()
 
     async def _load(self, listener: socket.socket) -> None:
         from openchat_cli.serving.bridge import Bridge
+        from openchat_cli.serving.upstream import UpstreamEngine
 
         engine = self._engine = await _in_daemon_thread(self._load_engine)
-        self._service.start(Bridge(engine))
+        if self._service.watch.draining:
+            return
+        # What is loaded stays. Looking through it again for garbage would stop everyone for a
+        # moment: 7 MB of brackets, which took 1.9 s to parse, take 0.5 s.
+        gc.collect()
+        gc.freeze()
+        self._service.start(Bridge(engine, timeout=self._settings.request_timeout))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self._ready(
@@ -178,7 +238,12 @@ class Server:
                 model=self._service.model,
                 context=engine.context,
                 slots=engine.slots,
+                model_type=engine.kind.name,
                 device=engine.device,
+                dtype=engine.dtype,
+                weight_bytes=engine.weight_bytes,
+                slot_bytes=engine.slot_bytes,
+                upstream=engine.behind if isinstance(engine, UpstreamEngine) else None,
             )
         )
 
@@ -220,11 +285,13 @@ async def _in_daemon_thread(work: Callable[[], Backend]) -> Backend:
     return await outcome
 
 
-def _uvicorn_server(service: Service, shutdown_seconds: int) -> uvicorn.Server:
+def _uvicorn_server(service: Service, stop: Callable[[], None]) -> uvicorn.Server:
     import uvicorn
 
     from openchat_cli.serving.app import create_app
+    from openchat_cli.serving.connection import connection_class
 
+    settings = service.settings
     config = uvicorn.Config(
         create_app(service),
         log_config=None,
@@ -234,13 +301,19 @@ def _uvicorn_server(service: Service, shutdown_seconds: int) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=shutdown_seconds,
+        timeout_graceful_shutdown=_CANCEL_SECONDS,
+        http=connection_class(
+            header_seconds=settings.header_seconds,
+            stall_seconds=settings.stall_seconds,
+            max_connections=settings.max_connections,
+        ),
     )
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.should_exit:  # the second signal, whichever it is
-                self.force_exit = True
-            super().handle_exit(sig, frame)
+            self._captured_signals.append(sig)
+            if service.watch.draining:  # the second signal, whichever it is
+                self.should_exit = self.force_exit = True
+            stop()
 
     return Server(config)

@@ -30,13 +30,14 @@ from openchat_cli.engine.generation import (
     Generation,
     Load,
     QueueFullError,
+    Totals,
     deliver_to_iterators,
 )
 from openchat_cli.engine.settings import SamplingParams
 from openchat_cli.serving import upstream_errors as errors
 from openchat_cli.serving.errors import ApiError
 from openchat_cli.serving.upstream_client import UpstreamClient
-from openchat_cli.serving.upstream_settings import UpstreamSettings
+from openchat_cli.serving.upstream_settings import Behind, UpstreamSettings
 from openchat_cli.serving.upstream_wire import (
     BrokenAnswerError,
     Events,
@@ -58,7 +59,7 @@ class NoTokenizer:
 
     bos_id = None
     eot_id = -1
-    vocab_size = 0
+    vocab_size = 2**31  # any id may be one of the upstream's
 
     def encode(self, text: str) -> list[int]:
         """InputError, always."""
@@ -113,9 +114,13 @@ class UpstreamEngine:
         self.tokenizer = tokenizer
         self.context = context  # 0 where nobody knows it
         self.slots = settings.max_concurrency
-        self.device = f"the upstream {settings.base}"
+        # Nothing of these is here.
+        self.device = self.dtype = ""
+        self.weight_bytes = self.slot_bytes = 0
+        self.totals = Totals()
         self.failure: str | None = None  # an upstream may come back: it never ends this server
         self.renders = isinstance(tokenizer, ChatTokenizer)
+        self.behind = Behind(settings.base, model, renders=not self.renders)
         self.drops_space = self.renders and _drops_space(tokenizer)
         self._settings = settings
         self._model = model
@@ -343,6 +348,7 @@ class UpstreamEngine:
         count = job.completion_tokens
         if count is None:  # the upstream does not tell
             count = len(self.tokenizer.encode(text)) if self.renders and text else len(job.text)
+        self._add_up(job, count)
         return Completion(
             text=text,
             token_ids=(),
@@ -352,6 +358,14 @@ class UpstreamEngine:
             cached_tokens=job.cached_tokens,
             logprobs=tuple(job.logprobs) if job.params.logprobs is not None else None,
         )
+
+    def _add_up(self, job: _Job, generated: int) -> None:
+        totals = self.totals
+        totals.generated += generated
+        if job.generation.started is not None:
+            totals.prompt += job.prompt_tokens
+            totals.hits += job.cached_tokens > 0
+            totals.reused += job.cached_tokens
 
     # --- its health ---
 

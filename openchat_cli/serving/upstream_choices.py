@@ -35,6 +35,13 @@ def plain_prompts(
     return [_ids(engine, prompt) for prompt in prompts]
 
 
+def prompt_text(engine: Backend, prompt: Sequence[int]) -> str:
+    """A prompt for the log: without control tokens, or as the upstream gets it."""
+    if isinstance(engine, UpstreamEngine) and not engine.renders:
+        return prompt.shown() if isinstance(prompt, UpstreamPrompt) else str(list(prompt))
+    return b"".join(map(engine.tokenizer.token_bytes, prompt)).decode("utf-8", "replace")
+
+
 def _for_upstream(engine: UpstreamEngine, prompt: str | list[int], echo: bool) -> UpstreamPrompt:
     if isinstance(prompt, str) and not engine.renders:
         return UpstreamPrompt(text=prompt, echo=echo)

@@ -9,23 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from openchat_cli.engine.generation import Completion
-from openchat_cli.serving.errors import ApiError, invalid
+from openchat_cli.serving.errors import ApiError, FailedCompletion, invalid
 
 _MOST = 1000  # characters of an upstream's message that are passed on
 _RETRY_AFTER = re.compile(r"[\w ,:+-]{1,64}", re.ASCII)
 _SECONDS = "5"  # to wait where the upstream does not say
 _CODE = re.compile(r"[a-z_]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCompletion(Completion):
-    """An answer that the upstream did not give, and why."""
-
-    failure: ApiError | None = None
 
 
 def failed(error: ApiError, prompt_tokens: int, *, text: str = "") -> FailedCompletion:

@@ -10,6 +10,15 @@ from openchat_cli.core.errors import UsageError
 
 
 @dataclass(frozen=True)
+class Behind:
+    """The server that was found there."""
+
+    url: str  # with /v1
+    model: str  # as it calls it
+    renders: bool  # whether conversations are rendered there, not here
+
+
+@dataclass(frozen=True)
 class UpstreamSettings:
     """A server that speaks OpenAI's protocol.
 

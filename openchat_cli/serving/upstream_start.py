@@ -6,14 +6,16 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_cli.core import registry
 from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 from openchat_cli.core.manifest import read_manifest, resolve_type
-from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.core.progress import SILENT, Progress, Task
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer
+from openchat_cli.model import hub
 from openchat_cli.serving.settings import is_loopback
 from openchat_cli.serving.upstream import NoTokenizer, UpstreamEngine
 from openchat_cli.serving.upstream_client import headers
@@ -36,8 +38,10 @@ def connect(settings: UpstreamSettings, *, progress: Progress = SILENT) -> Upstr
     Raises InputError or UsageError for a folder that does not fit, OpenChatError where the upstream
     refuses the key, does not have the model, or is no server of this protocol.
     """
-    kind, tokenizer, context = _template(settings)
-    card = _model_card(settings, progress)
+    kind, tokenizer, context = _template(settings, progress)
+    with progress.task("waiting for the upstream", 1, "models") as task:
+        card = _model_card(settings, progress, task)
+        task.advance()
     model = str(card["id"])
     told = next((card[name] for name in _OWN_CONTEXT if _is_count(card.get(name))), None)
     known = [size for size in (context, told, settings.context) if size is not None]
@@ -52,7 +56,7 @@ def connect(settings: UpstreamSettings, *, progress: Progress = SILENT) -> Upstr
 
 
 def _template(
-    settings: UpstreamSettings,
+    settings: UpstreamSettings, progress: Progress
 ) -> tuple[ModelType | None, ChatTokenizer | NoTokenizer, int | None]:
     path = settings.model_path
     if path is None:
@@ -60,8 +64,9 @@ def _template(
             hint = "add --model-path FOLDER, or leave --model-type out and let the upstream render"
             raise UsageError("--model-type with --upstream needs a tokenizer's folder", hint)
         return None, NoTokenizer(), None
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder", "a folder with the model's tokenizer")
+    if settings.model_type is not None:
+        registry.get(settings.model_type, settings.model_file)  # refused before a download
+    path = _folder(path, progress)
     kind = resolve_type(settings.model_type, model_path=path, model_file=settings.model_file)
     tokenizer = load_tokenizer(path, kind)
     if not tokenizer.has_eot:
@@ -71,12 +76,25 @@ def _template(
     return kind, tokenizer, kind.context if manifest is None else manifest.context
 
 
+def _folder(path: Path, progress: Progress) -> Path:
+    """The folder, or where the hub's tokeniser of that name is on this machine."""
+    found = hub.find(path, tokenizer_only=True)
+    if found is None and hub.is_name(path):
+        return hub.fetch(hub.plan(path, tokenizer_only=True), progress=progress)
+    if found is None or not found.is_dir():
+        hint = "a folder with the model's tokenizer, or the model's name on the hub"
+        raise InputError(f"{path}: no such folder", hint)
+    return found
+
+
 def check_folder(settings: UpstreamSettings) -> None:
     """Raise what is wrong with the template's folder before anything is waited for."""
-    _template(settings)
+    path = settings.model_path
+    if path is None or path.exists() or not hub.is_name(path):
+        _template(settings, SILENT)
 
 
-def _model_card(settings: UpstreamSettings, progress: Progress) -> Card:
+def _model_card(settings: UpstreamSettings, progress: Progress, task: Task) -> Card:
     import httpx2
 
     timeout = httpx2.Timeout(10.0, connect=settings.connect_timeout)
@@ -98,6 +116,7 @@ def _model_card(settings: UpstreamSettings, progress: Progress) -> Card:
             if reason != waiting:
                 waiting = reason
                 progress.note(f"waiting for the upstream {settings.base} ({reason})")
+                task.update(detail=reason)
             quick = time.monotonic() - began < _PATIENCE
             time.sleep(_AGAIN_SECONDS if quick else _SLOW_AGAIN_SECONDS)
 

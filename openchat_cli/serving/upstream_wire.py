@@ -44,6 +44,12 @@ class UpstreamPrompt(list[int]):
         self.text = text
         self.echo = echo
 
+    def shown(self) -> str:
+        """What is asked, for people."""
+        if self.messages is not None:
+            return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        return str(list(self)) if self.text is None else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:

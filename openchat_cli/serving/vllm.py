@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openchat_cli.core import jsonl
+from openchat_cli.core import jsonl, registry
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.manifest import read_manifest, resolve_type
+from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer
-from openchat_cli.model import chat
+from openchat_cli.engine.settings import EngineSettings
+from openchat_cli.model import chat, hub
 from openchat_cli.serving.settings import ServeSettings
 
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -60,20 +62,22 @@ def plan(
     given: Collection[str] = (),
     extra: Sequence[str] = (),
     cache: Path,
+    fetch: bool = True,
+    progress: Progress = SILENT,
 ) -> Launch:
     """The command line for `settings`; writes tokeniser and template into a folder under `cache`.
 
     `given` are the options that the user set, `extra` goes to vLLM as it is and comes last, where
-    it wins. Raises UsageError for what vLLM can't honour, InputError for a folder that does not fit
-    its type.
+    it wins. A model of the hub is brought here first, if `fetch`. Raises UsageError for what vLLM
+    can't honour, InputError for a folder that does not fit its type.
     """
     _check(settings, given, extra)
     engine = settings.engine
-    path = engine.model_path
+    path = _folder(engine, fetch=fetch, progress=progress)
     kind = resolve_type(engine.model_type, model_path=path, model_file=engine.model_file)
     tokenizer = load_tokenizer(path, kind)
     _check_chat_model(path, kind, tokenizer)
-    context = _context(settings, kind)
+    context = _context(settings, path, kind)
     folder = write_tokenizer(cache, path, kind, tokenizer, context)
     arguments = [
         *("serve", str(path)),
@@ -94,6 +98,23 @@ def plan(
         arguments += ["--quantization", "bitsandbytes"]
     keys = settings.api_keys
     return Launch((*arguments, *extra), {KEY_VARIABLE: keys[0]} if keys else {}, folder)
+
+
+def _folder(engine: EngineSettings, *, fetch: bool, progress: Progress) -> Path:
+    """The model's folder, from the hub where it is no folder here."""
+    path = engine.model_path
+    if engine.model_type is not None:
+        registry.get(engine.model_type, engine.model_file)  # refused before a long download
+    found = hub.find(path)
+    if found is None and hub.is_name(path):
+        if not fetch:
+            hint = "fetch it first: hf download, or the same without --print-command"
+            raise UsageError(f"{path} is not on this machine", hint)
+        found = hub.local(path, typed=engine.model_type is not None, progress=progress)
+    if found is None or not found.is_dir():
+        hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
+        raise InputError(f"{path}: no such folder", hint)
+    return found
 
 
 def _check(settings: ServeSettings, given: Collection[str], extra: Sequence[str]) -> None:
@@ -131,8 +152,7 @@ def _check_chat_model(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> 
         )
 
 
-def _context(settings: ServeSettings, kind: ModelType) -> int:
-    path = settings.engine.model_path
+def _context(settings: ServeSettings, path: Path, kind: ModelType) -> int:
     manifest = read_manifest(path)
     config = _config(path)
     most = kind.context if manifest is None else manifest.context
@@ -158,7 +178,8 @@ def _defaults(settings: ServeSettings) -> str:
 def _names(settings: ServeSettings, kind: ModelType) -> list[str]:
     """As our own server has it: the name, else the type's and its aliases; the folder's always."""
     names = [settings.name] if settings.name else [kind.name, *kind.aliases]
-    folder = settings.engine.model_path.resolve().name
+    path = settings.engine.model_path
+    folder = path.resolve().name if path.exists() else hub.short_name(path)
     return list(dict.fromkeys([*names, folder]))
 
 

@@ -7,11 +7,10 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from tests.data import chatgpt, roundtrip
+from tests.data import chatgpt, roundtrip, shell
 
 QUESTIONS = (
     "How do I reverse a list in Python?",
@@ -74,10 +73,10 @@ class _Book:
 
 
 def _answer(chance: random.Random) -> str:
-    """A document that says something: an empty code block alone would be an empty answer."""
+    """A document that says something: empty code blocks and rules alone are an empty answer."""
     # Formulas have no Markdown that a reader of CommonMark would show alike.
     text = chatgpt.FORMULA.sub("x", roundtrip.document(chance))
-    return text if text.strip("`\n") else f"Nothing:\n\n{text}"
+    return text if text.strip("`->\n ") else f"Nothing:\n\n{text}"
 
 
 def page(
@@ -106,21 +105,19 @@ def page(
     props: dict[str, Any] = {"content": content, "views": 3}
     if name is not None:
         props["id"] = name
-    return wrapped({"props": {"pageProps": props}, "page": "/c/[id]"}, full=full)
+    shown = [(item["from"], item["value"]) for item in values] if full else None
+    return wrapped({"props": {"pageProps": props}, "page": "/c/[id]"}, shown=shown)
 
 
-def wrapped(value: object, *, full: bool = False) -> bytes:
-    """Any data in a page."""
+def wrapped(value: object, *, shown: list[tuple[str, str]] | None = None) -> bytes:
+    """Any data in a page; `shown`: with the shell of a saved page that shows these messages."""
     data = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
-    shell = ""
-    if full:
-        shown = escape(data)
-        shell = f"<div class='chat'>{shown}</div>" + "<p class='pad'>shell of the page</p>" * (
-            len(data) // 12
-        )
+    before, after = "<head><title>ShareGPT: x</title></head><body>", ""
+    if shown is not None:
+        before, after = shell.around(data, shown)
     return (
-        f"<!DOCTYPE html><html><head><title>ShareGPT: x</title></head><body>{shell}"
-        f'<script id="__NEXT_DATA__" type="application/json">{data}</script></body></html>'
+        f'<!DOCTYPE html><html>{before}<script id="__NEXT_DATA__" type="application/json">'
+        f"{data}</script>{after}</body></html>"
     ).encode()
 
 

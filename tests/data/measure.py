@@ -19,16 +19,21 @@ def _maths(state: StateInline, silent: bool) -> bool:
     if match is None:
         return False
     if not silent:
-        state.push("math", "", 0).content = " ".join(match[2].split())
+        state.push("math", "", 0).content = " ".join((match[2] or match[3]).split())
     state.pos = match.end()
     return True
 
 
-_TEX = re.compile(r"(\$\$?)(?!\s*\$)((?:[^$\\]|\\.)+?)\1", re.S)
+# Pandoc's rule: no white space inside, beside the dollars, and no digit after a single one.
+_TEX = re.compile(
+    r"(\$\$)(?!\s*\$)((?:[^$\\]|\\.)+?)\$\$"
+    r"|(?:\$)(?![\s$])((?:[^$\\]|\\.|\$(?=[0-9]))*?[^$\\\s]|\\.)\$(?![0-9])",
+    re.S,
+)
 _READER = chatgpt.reader_of_html()
 _WITH_MATHS = chatgpt.reader_of_html()
 _WITH_MATHS.inline.ruler.before("escape", "math", _maths)
-_ESCAPE = re.compile(r"\\(?=[!-#%-/:-@\[-`{-~])")
+_ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 
 
 @dataclass
@@ -60,7 +65,9 @@ def compare(score: Score, written: str, ours: str) -> None:
     for kind, pick in _KINDS.items():
         score.add(kind, list(pick(true)), list(pick(found)))
     score.add("words", [" ".join(_words(true))], [" ".join(_words(found))])
-    score.add("needless", ["0"], [str(min(1, needless(ours)))])
+    # TeX has backslashes of its own.
+    bare = ours if reader is _READER else _TEX.sub("x", ours)
+    score.add("needless", ["0"], [str(min(1, needless(bare)))])
     score.add("button", ["0"], [str(ours.count("Copy code"))])
 
 
@@ -69,11 +76,16 @@ def _dollars(match: re.Match[str]) -> str:
 
 
 def needless(markdown: str) -> int:
-    """Backslashes without which the same would be read (before `$`, another reader needs them)."""
+    """Backslashes without which the same would be read."""
     shown = _READER.render(markdown)
     places = [match.start() for match in _ESCAPE.finditer(markdown)]
     kept = (markdown[:place] + markdown[place + 1 :] for place in places)
     return sum(_READER.render(text) == shown for text in kept)
+
+
+def formulas(markdown: str) -> list[str]:
+    """The TeX that a reader with formulas finds."""
+    return list(_formulas(_WITH_MATHS.parse(markdown)))
 
 
 def _fences(tokens: list[Token]) -> Iterator[str]:

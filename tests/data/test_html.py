@@ -106,7 +106,12 @@ EXAMPLES = {
     "dollars beside TeX": (
         '<p>$5 for <span class="katex"><math><annotation encoding="application/x-tex">x'
         "</annotation></math></span> or $6</p><p>$5 and $6</p>",
-        "\\$5 for $x$ or $6\n\n$5 and $6",
+        "$5 for $x$ or $6\n\n$5 and $6",
+    ),
+    "a dollar that would take TeX's own": (
+        '<p>US$/<span class="katex"><math><annotation encoding="application/x-tex">x'
+        "</annotation></math></span> or $6</p>",
+        "US\\$/$x$ or $6",
     ),
     "MathJax": (
         '<p>a <span class="MathJax_Preview">y</span><span class="MathJax"><span>x</span></span>'
@@ -284,6 +289,11 @@ HOSTILE = {
     "escapes": "<p>" + "\\*" * (MB // 2),
     "capitals": "<P>x</P>" * (MB // 8),
     "emphasis beside text": "<p>" + "<em>a</em>*b " * (MB // 13),
+    "stars that never pair": "<p>" + "**a *b* c***d " * (MB // 14),
+    "comments never ended": "<p>" + "&lt;!-- " * (MB // 8),
+    "dollars before a formula": "<p>" + "$5" * (MB // 2) + chatgpt.katex("x", display=False),
+    "targets left open": "<p>" + "[" * (MB // 8) + '](a"b ' * (MB // 8),
+    "emphasis beside stars": "<p>" + "<em>a</em>*b* _c_ **d " * (MB // 25),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from openchat_cli.data import pages
 from openchat_cli.data.candidates import RejectError
+from tests.data import generator
 
 DATA = b'<SCRIPT ID="__NEXT_DATA__">{"found": true}</SCRIPT>'
 CROWDS = {
@@ -28,3 +29,10 @@ def test_the_one_is_found_in_a_crowd(name: str) -> None:
 def test_starts_without_an_end_come_to_an_end(start: bytes) -> None:
     with pytest.raises(RejectError):
         pages.next_data(b"<html>" + start * 50_000)
+
+
+def test_the_data_of_a_page_is_the_same_inside_its_shell() -> None:
+    turns = [("human", "What is `<b>`?"), ("gpt", "**Bold**, as `<!--` begins a comment.")]
+    bare, full = (generator.page(turns, full=full) for full in (False, True))
+    assert pages.next_data(full) == pages.next_data(bare)
+    assert len(full) > 4 * len(bare)

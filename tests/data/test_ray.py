@@ -79,6 +79,7 @@ def test_a_worker_killed_in_mid_run(openchat: RunCli, tmp_path: Path, home: dict
     slow = started_with(tmp_path / "s", SLOW.replace("0.1", "0.5"))
     process = start(tmp_path, "in", "out", *RAY, "--json", **home, **slow)
     until(lambda: finished(tmp_path / "out"), 60)
+    until(lambda: workers(home["TMPDIR"]), 20)  # between two tasks there may be none
     victim = workers(home["TMPDIR"])[0]
     os.kill(victim, signal.SIGKILL)
     printed, errors = process.communicate(timeout=120)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from openchat_cli.data.html import to_markdown
-from tests.data import chatgpt, measure, roundtrip, strategies
+from tests.data import chatgpt, hostile, measure, roundtrip, strategies
 
 _FAST = settings(
     max_examples=150,
@@ -96,6 +96,24 @@ def test_bars_on_pages_with_known_truth(count: int) -> None:
     }
     assert not short, [miss for miss in score.misses if miss[0] in short][:3]
     assert all(score.tries[kind] >= count / 2 for kind in measure.BARS)
+
+
+@pytest.mark.parametrize("count", [pytest.param(150), pytest.param(2000, marks=[pytest.mark.slow])])
+def test_hostile_text_has_the_backslashes_it_needs_and_no_others(count: int) -> None:
+    messages = [hostile.message(random.Random(seed)) for seed in range(count)]
+    ours = [to_markdown(chatgpt.dressed(html)) for html in messages]
+    wrong = [html for html, text in zip(messages, ours, strict=True) if hostile.differs(html, text)]
+    needless = [text for text in ours if measure.needless(text)]
+    assert wrong == []
+    assert len(needless) / count < 0.005, needless[:3]
+
+
+def test_formulas_are_found_among_the_dollars_of_hostile_text() -> None:
+    for seed in range(150):
+        html = hostile.message(random.Random(seed), formulas=True)
+        assert measure.formulas(to_markdown(chatgpt.dressed(html))).count(
+            "x_1 < \\frac{a}{b}"
+        ) == html.count('<span class="math')
 
 
 @pytest.mark.parametrize("age", chatgpt.AGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections import Counter
@@ -128,7 +129,10 @@ def test_turns_left_out_are_noted() -> None:
         ((ASK, turn("gpt", "![a cat](a.png)")), None),
         ((ASK, turn("gpt", "![](a.png) is a cat")), None),
         ((ASK, turn("gpt", "```\n0\n```")), None),
-        ((ASK, turn("gpt", "---")), None),
+        ((ASK, turn("gpt", "---")), ("empty_answer", "turn 2")),
+        ((ASK, turn("gpt", "> ---\n\n```\n```\n\n___")), ("empty_answer", "turn 2")),
+        ((ASK, turn("gpt", "<hr>", "html")), ("empty_answer", "turn 2")),
+        ((ASK, turn("gpt", "--- a")), None),
         ((ASK, turn("gpt", "👍")), None),
         ((turn("human", "   "), SAY), None),
         ((turn("user", "hi"), turn("assistant", "a", "markdown")), None),
@@ -174,6 +178,9 @@ def test_a_converter_that_fails_fails_one_conversation() -> None:
         (r"by Open\AI", "markdown", False),
         ("[x](https://openai.com 'OpenAI')", "markdown", False),
         ("![a](https://openai.com/a_(b).png)", "markdown", False),
+        ("![by OpenAI](a.png)", "markdown", True),
+        ('<p><img src="a.png" alt="by OpenAI"></p>', "html", True),
+        ('<p><img src="openai.png" alt="a"></p>', "html", False),
         ("[x][1]\n\n[1]: https://openai.com", "markdown", False),
         ("[1]: see openai for more", "markdown", True),
         ('<img src="openai.png"> no', "markdown", False),
@@ -192,6 +199,28 @@ def test_a_converter_that_fails_fails_one_conversation() -> None:
 def test_blocked_words_are_what_is_seen(text: str, form: Form, found: bool) -> None:
     answer = reason(ASK, turn("gpt", text, form), blocked=("openai",))
     assert answer == (("blocked_word", "turn 2") if found else None)
+
+
+def test_the_quick_look_for_blocked_words_overlooks_none() -> None:
+    """What it says no to is not said: words written in every way and parted by everything."""
+    chance = random.Random(3)
+    words = ("open skies", "i'm", "a_b")
+    parts = (
+        *("<b>", "</b>", "<B class='x>y'>", '<i title="a<b>c">', "</span >", "<b", '<b "', "<bx>"),
+        *("<p>", "<br/>", "<svg>", "</svg>", "<a-b>", "<!x>", "<? >", "<!-- x -->", "<!--", "&"),
+    )
+    quick = said = 0
+    for _ in range(20_000):
+        html = ""
+        for letter in chance.choice(words):
+            others = (letter.upper(), f"&#{ord(letter)};", letter.replace("s", "\u017f"))
+            html += chance.choice((letter,) * 10 + others)
+            html += chance.choice(parts) * chance.randrange(3) if chance.random() < 0.1 else ""
+        is_said = any(word in visible.folded(visible.of_html(html)) for word in words)
+        may_be = not html.isascii() or visible.html_may_say(html, words)
+        assert may_be or not is_said, html
+        quick, said = quick + (not may_be), said + is_said
+    assert quick > 300 and said > 3000
 
 
 def test_blocked_words_fold_case_and_white_space() -> None:

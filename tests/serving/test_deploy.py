@@ -207,7 +207,7 @@ def test_the_container_file() -> None:
     assert entry[0] == "openchat"
     parses([*entry[1:], *json.loads(made["CMD"])])
     assert made["USER"] != "0"
-    assert "--stop-timeout 20" in text
+    assert "--stop-timeout 75" in text
     check = json.loads(made["HEALTHCHECK"].partition("CMD ")[2])
     compile(check[2], "health check", "exec")
 
@@ -224,7 +224,7 @@ def test_every_command_of_the_page_is_one() -> None:
     text = (ROOT / "docs" / "serving.md").read_text("utf-8")
     shown = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
     found = 0
-    for line in shown.splitlines():
+    for line in shown.replace("\\\n", " ").splitlines():
         for part in re.split(r" \| | && ", line):
             words = shlex.split(part, comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):

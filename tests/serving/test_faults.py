@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +19,12 @@ import pytest
 
 from openchat_cli.core.errors import InputError, OpenChatError, UsageError
 from openchat_cli.engine.engine import Engine, Load
-from openchat_cli.engine.settings import EngineSettings
+from openchat_cli.engine.settings import EngineSettings, SamplingParams
 from openchat_cli.serving.keys import Keys, read_key_file
 from openchat_cli.serving.server import Ready, background
 from openchat_cli.serving.settings import ServeSettings
 from tests.engine import tiny
+from tests.serving.raw import connect, metrics, request, until
 
 CHAT = "/chat/completions"
 # "A" for ever: only a limit or a hang-up ends it.
@@ -31,15 +34,6 @@ LONG: dict[str, Any] = {
     "max_tokens": 1900,
     "logit_bias": {"65": 100},
 }
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> float:
-    """Wait for it; gives how long that took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began + seconds, "did not happen in time"
-        time.sleep(0.005)
-    return time.monotonic() - began
 
 
 class Slow:
@@ -95,10 +89,13 @@ def hang_up_after(server: Ready, *, stream: bool, wait: Callable[[], object]) ->
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_hang_up_frees_the_slot(server: Ready, engine: Engine, stream: bool) -> None:
-    hang_up_after(
-        server, stream=stream, wait=lambda: until(lambda: engine.load_now().answering == 1)
-    )
-    assert until(lambda: engine.load_now().answering == 0) < 0.5
+    def once() -> float:
+        hang_up_after(
+            server, stream=stream, wait=lambda: until(lambda: engine.load_now().answering == 1)
+        )
+        return until(lambda: engine.load_now().answering == 0)
+
+    assert min(once() for _ in range(5)) < 0.1  # the best, since the machine has other work
 
 
 def test_many_hang_ups_leave_nothing_behind(server: Ready, engine: Engine) -> None:
@@ -109,6 +106,67 @@ def test_many_hang_ups_leave_nothing_behind(server: Ready, engine: Engine) -> No
         list(pool.map(one, range(40)))
     until(lambda: (load := engine.load_now()).answering == load.waiting == 0)
     assert httpx2.post(server.url + CHAT, json={**LONG, "max_tokens": 2}).status_code == 200
+
+
+def test_a_hang_up_is_seen_although_more_was_sent(server: Ready, engine: Engine) -> None:
+    """A pipelined second request must not keep the connection from being read."""
+    with connect(server.url) as raw:
+        raw.sendall(request(LONG) + request(LONG))
+        until(lambda: engine.load_now().answering == 1)
+    assert until(lambda: engine.load_now() == Load(answering=0, waiting=0)) < 2
+
+
+@pytest.mark.slow
+def test_a_thousand_hang_ups_leak_nothing(server: Ready, engine: Engine) -> None:
+    """At any moment: in the headers, in the body, in the line, in the middle of the answer."""
+
+    def one(number: int) -> None:
+        rng = random.Random(number)
+        whole = request({**LONG, "stream": rng.random() < 0.5, "n": rng.choice([1, 1, 2])})
+        cut = len(whole) if rng.random() < 0.7 else rng.randrange(len(whole))
+        with connect(server.url) as raw:
+            raw.sendall(whole[:cut])
+            time.sleep(rng.choice([0, 0, 0.005, 0.03]))
+            if rng.random() < 0.3:  # a reset, not an end
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def held() -> dict[str, float]:
+        found = metrics(server.url)
+        names = ("tasks", "slots_running", "queue_depth", "open_requests")
+        return {name: found[f"openchat_{name}"] for name in names} | {
+            "files": found["process_open_fds"]
+        }
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, range(100)))
+        until(lambda: held()["slots_running"] == held()["queue_depth"] == 0)
+        before, memory = held(), metrics(server.url)["process_resident_memory_bytes"]
+        list(pool.map(one, range(100, 1100)))
+        until(lambda: held() == before, 30)
+    assert metrics(server.url)["process_resident_memory_bytes"] - memory < 30e6
+    assert httpx2.post(server.url + CHAT, json={**LONG, "max_tokens": 2}).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_request_that_takes_too_long(
+    slow: Slow, engine: Engine, stream: bool, waiting: bool
+) -> None:
+    settings = ServeSettings(EngineSettings(Path("tiny")), port=0, request_timeout=0.3)
+    with background(settings, load=lambda: engine) as ready:
+        forever = SamplingParams(max_tokens=1900, logit_bias={65: 100})
+        others = [engine.submit([1], forever) for _ in range(2)] if waiting else []
+        got = httpx2.post(ready.url + CHAT, json=LONG | {"stream": stream}, timeout=20)
+        for generation in others:
+            generation.cancel()
+        until(lambda: engine.load_now() == Load(answering=0, waiting=0))
+        assert metrics(ready.url)['openchat_outcomes_total{outcome="timeout"}'] == 1
+    error = json.loads(got.text.rpartition("data: ")[2])["error"]
+    assert error["code"] == "request_timeout"
+    assert ("Please try again later" in error["message"]) is waiting
+    if not stream:
+        assert got.status_code == (503 if waiting else 504)
+        assert ("retry-after" in got.headers) is waiting
 
 
 def test_past_the_queue_limit_is_429(server: Ready, engine: Engine) -> None:
@@ -257,9 +315,9 @@ def test_key_files(tmp_path: Path) -> None:
     file.write_text("# ours\nsk-one\n\n  sk-two \n")
     assert read_key_file(file) == ("sk-one", "sk-two")
     keys = Keys(read_key_file(file))
-    assert keys.allow("Bearer sk-two")
-    assert not keys.allow("Bearer # ours")
-    assert not keys.allow("")
+    assert keys.allow(b"Bearer sk-two")
+    assert not keys.allow(b"Bearer # ours")
+    assert not keys.allow(b"")
     file.write_text("\n")
     with pytest.raises(InputError, match="no key"):
         read_key_file(file)

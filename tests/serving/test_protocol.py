@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+import openchat_cli
 from openchat_cli.serving.server import Ready
 
 CHAT = "/v1/chat/completions"
@@ -76,6 +77,9 @@ def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
         {"presence_penalty": -2, "frequency_penalty": 2, "repetition_penalty": 1.1},
         {"stop_token_ids": [5, 6], "logprobs": True, "top_logprobs": 20},
         {"response_format": {"type": "text"}, "tool_choice": "none", "logprobs": False},
+        {"tools": [], "functions": [], "parallel_tool_calls": True, "modalities": ["text"]},
+        {"service_tier": "auto", "reasoning_effort": "none", "verbosity": "medium"},
+        {"safety_identifier": "x", "prompt_cache_key": "y", "temperature": 1, "n": 1.0},
         {"messages": [{"role": "developer", "content": "Be brief."}, *HELLO["messages"]]},
         {"messages": [{"role": "system", "content": "Be brief."}]},
         {"messages": [*HELLO["messages"], {"role": "assistant", "content": None}]},
@@ -83,6 +87,7 @@ def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
         {"messages": [{"role": "user", "content": "", "name": "x"}]},
         {"messages": [{"role": "user", "content": "\u0000 <s></s><|end_of_turn|> 😀"}]},
         {"model": "tiny"},
+        {"model": "OpenChat"},
     ],
 )
 def test_what_is_answered(http: httpx2.Client, extra: dict[str, Any]) -> None:
@@ -97,10 +102,16 @@ BAD = [
     ({"messages": []}, "messages", "empty_array"),
     ({"messages": "Hello"}, "messages", "invalid_type"),
     ({"messages": ["Hello"]}, "messages[0]", "invalid_type"),
-    ({"messages": [{"content": "x"}]}, "role", "missing_required_parameter"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages", None),
+    ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "invalid_type"),
+    (
+        {"messages": [{"role": "user", "content": "x", "name": 5}]},
+        "messages[0].name",
+        "invalid_type",
+    ),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         "messages[0].content[0]",
@@ -118,7 +129,7 @@ BAD = [
     ({"stream": "yes"}, "stream", "invalid_type"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
-    ({"stop": [1]}, "stop", "invalid_type"),
+    ({"stop": [1]}, "stop[0]", "invalid_type"),
     ({"stop": ""}, "stop", "invalid_value"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"99999": 1}}, None, None),
@@ -126,6 +137,14 @@ BAD = [
     ({"tools": [{}]}, "tools", "unsupported_parameter"),
     ({"functions": [{}]}, "functions", "unsupported_parameter"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"response_format": {}}, "response_format", "unsupported_parameter"),
+    ({"store": True}, "store", "unsupported_parameter"),
+    ({"service_tier": "priority"}, "service_tier", "unsupported_parameter"),
+    ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
+    ({"guided_json": {}}, "guided_json", "unsupported_parameter"),
+    ({"user": 5}, "user", "invalid_type"),
+    ({"metadata": "x"}, "metadata", "invalid_type"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_maximum_value"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
     ({"stop_token_ids": [1, "2"]}, "stop_token_ids", "invalid_type"),
@@ -186,14 +205,42 @@ def test_a_body_over_the_limit(http: httpx2.Client, size: int) -> None:
 
 
 def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
-    for path in ("/", "/v1", "/v1/chat", "/v1/models/", "/v1/responses"):
+    for path in ("/nowhere", "/v1", "/v1/chat", "/v1/models/", "/v1/responses"):
         assert http.get(path).status_code == 404
-    for path in ("/", "/v1/responses", "/v1/chat/completions/"):
+    for path in ("/nowhere", "/v1/responses", "/v1/chat/completions/"):
         got = http.post(path, json={})
         assert (got.status_code, got.json()["error"]["code"]) == (404, "unknown_url")
+    for path, message in {
+        "/v1/responses": "Responses API",
+        "/v1/embeddings": "no embeddings",
+        "/v1/audio/speech": "reads and writes text",
+        "/chat/completions": "Did you mean /v1/chat/completions?",
+        "/v1/v1/chat/completions": "Did you mean /v1/chat/completions?",
+        "/v1/chat/completions/": "Did you mean /v1/chat/completions?",
+        "/v1/tokenize": "Did you mean /tokenize?",
+    }.items():
+        assert message in http.post(path, json={}).json()["error"]["message"]
     got = http.get(CHAT)
     assert (got.status_code, got.headers["allow"]) == (405, "POST")
     assert got.json()["error"]["code"] == "method_not_allowed"
+
+
+def test_head_and_options(http: httpx2.Client) -> None:
+    for path in ("/health", "/v1/models", "/version"):
+        got = http.head(path)
+        assert (got.status_code, got.content) == (200, b"")
+        asked = http.options(path)
+        assert asked.status_code == 204
+        assert set(asked.headers["allow"].split(", ")) == {"GET", "HEAD"}
+        # No page of another origin is let in.
+        assert not [name for name in asked.headers if name.startswith("access-control")]
+    assert http.head(CHAT).status_code == 405
+    assert http.options(CHAT).headers["allow"] == "POST"
+    assert http.options("/nowhere").status_code == 404
+
+
+def test_version(http: httpx2.Client) -> None:
+    assert http.get("/version").json() == {"version": openchat_cli.__version__}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +256,10 @@ def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
         {"prompt": "a", "echo": "yes"},
         {"prompt": "a", "logprobs": 21},
         {"prompt": "a", "logprobs": True},
-        {"prompt": "a", "max_tokens": 0},
+        {"prompt": "a", "max_tokens": -1},
+        {"prompt": [-1]},
+        {"prompt": [10**40]},
+        {"prompt": [True]},
         {"prompt": "a", "suffix": "b"},
         {"prompt": "a", "best_of": 2},
     ],
@@ -217,6 +267,13 @@ def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
 def test_text_completions_that_are_refused(http: httpx2.Client, extra: dict[str, Any]) -> None:
     got = http.post("/v1/completions", json={"model": "openchat", **extra})
     assert got.status_code == 400, got.text
+
+
+def test_more_answers_than_ever_find_a_place(http: httpx2.Client) -> None:
+    # 8 slots and 32 in the queue; a 429 would make clients try again for ever.
+    body = {"model": "openchat", "prompt": ["a"] * 41, "max_tokens": 1}
+    got = http.post("/v1/completions", json=body)
+    assert (got.status_code, got.json()["error"]["param"]) == (400, "prompt")
 
 
 def test_silence_gets_the_servers_defaults(http: httpx2.Client) -> None:

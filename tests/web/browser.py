@@ -19,7 +19,10 @@ _WAIT = 30.0
 
 
 class Browser:
-    """One page of a headless Chromium; `events` holds everything the browser told."""
+    """One page of a headless Chromium; `events` holds everything the browser told.
+
+    `session` names the page that calls go to.
+    """
 
     def __init__(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         assert CHROMIUM is not None
@@ -43,11 +46,11 @@ class Browser:
         os.close(to_write)
         self._ids = itertools.count(1)
         self._rest = b""
-        self._session: str | None = None
+        self.session: str | None = None
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
+        self.session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -70,8 +73,8 @@ class Browser:
         """One command of the DevTools protocol and its result."""
         number = next(self._ids)
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+        if self.session:
+            message["sessionId"] = self.session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()

@@ -45,7 +45,8 @@ def map_page(data: MapData, conversations: Iterable[Sequence[Turn]]) -> Html:
         tag("script", Html(part), type="text/plain", id=f"part-{number}")
         for number, part in enumerate(_packed(conversations))
     )
-    script = "\n".join(asset(_PACKAGE, name) for name in _SCRIPTS)
+    own = [asset(_PACKAGE, name) for name in _SCRIPTS]
+    script = "\n".join([asset("openchat_cli.web", "markdown.js"), *own])
     css = asset(_PACKAGE, "map.css")
     # The texts come last: the points are drawn before they have been read.
     title, body = f"{data.name} - map", _body(data.name)

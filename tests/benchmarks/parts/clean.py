@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.benchmarks.parts import table
+from tests.benchmarks.parts import contender, table
 from tests.data import generator
 
 ROOT = Path(__file__).parents[3]
@@ -100,13 +100,21 @@ def _measure(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         files = []
+        size = content = 0
         for number, turns in enumerate(conversations):
             path = Path(name) / f"{number:06d}.html"
-            path.write_bytes(generator.page(turns, name=f"id{number}", full=full))
+            page = generator.page(turns, name=f"id{number}", full=full)
+            size, content = size + len(page), content + len(contender.script(page))
+            path.write_bytes(page)
             files.append(path)
-        size = sum(path.stat().st_size for path in files)
         taken = _seconds(files, python)
-    rows = [("ours", f"{len(files) / taken['ours']:.0f} pages/s", "")]
+    rows = [
+        ("a page against its data", f"{size / content:.2f} x", "(saved ones: 5)" if full else "")
+    ]
+    if python:
+        share = f"{taken['bs4'] / taken['plain']:.0%}"
+        rows.append(("bs4's part of the plain way", share, "(saved ones: 60 %)" if full else ""))
+    rows.append(("ours", f"{len(files) / taken['ours']:.0f} pages/s", ""))
     for key, seconds in taken.items():
         if key != "ours":
             least = BARS.get((key, full))

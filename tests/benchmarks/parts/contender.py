@@ -47,20 +47,25 @@ def _plain_way(path: str) -> object:
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(Path(path).read_bytes(), "html.parser")
-    script = soup.find("script", id="__NEXT_DATA__")
-    return _converted(json.loads(script.get_text()), markdownify.markdownify)  # type: ignore[union-attr]  # it is there
+    found = soup.find("script", id="__NEXT_DATA__")
+    return _converted(json.loads(found.get_text()), markdownify.markdownify)  # type: ignore[union-attr]  # it is there
 
 
 _SCRIPT = re.compile(rb'<script id="__NEXT_DATA__"[^>]*>(.*?)</script>', re.S)
+
+
+def script(page: bytes) -> bytes:
+    """The data of a page of the benchmark."""
+    found = _SCRIPT.search(page)
+    assert found is not None
+    return found[1]
 
 
 def _by_bytes(convert: Callable[[str], object]) -> Way:
     """The script found by bytes, so that only the converters differ."""
 
     def clean(path: str) -> object:
-        script = _SCRIPT.search(Path(path).read_bytes())
-        assert script is not None, path
-        return _converted(json.loads(script[1]), convert)
+        return _converted(json.loads(script(Path(path).read_bytes())), convert)
 
     return clean
 
