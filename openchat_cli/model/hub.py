@@ -102,6 +102,11 @@ def short_name(path: Path) -> str:
     return _parts(path)[0].rpartition("/")[2]
 
 
+def long_name(path: Path) -> str:
+    """The name of a model of the hub with its owner, without its revision."""
+    return _parts(path)[0]
+
+
 def plan(path: Path, *, tokenizer_only: bool = False) -> Download:
     """What to fetch of a model, safetensors rather than pickles.
 

@@ -179,8 +179,10 @@ def _names(settings: ServeSettings, kind: ModelType) -> list[str]:
     """As our own server has it: the name, else the type's and its aliases; the folder's always."""
     names = [settings.name] if settings.name else [kind.name, *kind.aliases]
     path = settings.engine.model_path
-    folder = path.resolve().name if path.exists() else hub.short_name(path)
-    return list(dict.fromkeys([*names, folder]))
+    named = [path.resolve().name] if path.exists() else []
+    if hub.is_name(path):
+        named += [hub.short_name(path), hub.long_name(path)]
+    return list(dict.fromkeys([*names, *named]))
 
 
 def write_tokenizer(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from openchat_cli.core.errors import InputError
@@ -195,3 +196,26 @@ def test_commands_take_a_name(
     answered = openchat("eval", "answer", "run", *options, env=env)
     assert answered.returncode == 0, answered.stderr
     assert (tmp_path / "run" / "answers" / "prepared.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_a_served_model_answers_to_its_name_on_the_hub(
+    hub: Hub, prepared_llama: Path, tmp_path: Path
+) -> None:
+    hub.models = {"open/prepared": prepared_llama}
+    options = ("--model-path", "open/prepared@v2", "--port", "0", "--json")
+    with subprocess.Popen(
+        [sys.executable, "-m", "openchat_cli", "serve", *options],
+        env={**os.environ, **hub.environment(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        for name in ("openchat", "prepared", "open/prepared", "Open/Prepared"):
+            asked = {"model": name, "prompt": "Hi", "max_tokens": 1}
+            assert httpx2.post(f"{url}/completions", json=asked).status_code == 200, name
+        asked = {"model": "other/prepared", "prompt": "Hi"}
+        assert httpx2.post(f"{url}/completions", json=asked).status_code == 404
+        process.terminate()
