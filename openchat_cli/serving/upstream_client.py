@@ -103,9 +103,11 @@ class UpstreamClient:
 
     async def look(self) -> None:
         """Learn whether the upstream is well: sets `trouble`."""
-        self.trouble = await self._found()
+        before, self.trouble = self.trouble, await self._found()
         if self.trouble is not None:
             self.warn(self.trouble)
+        elif before is not None:
+            log.info("the upstream %s: well again", self._settings.base)
 
     async def _found(self) -> str | None:
         import httpx2

@@ -41,7 +41,7 @@ def connect(settings: UpstreamSettings, *, progress: Progress = SILENT) -> Upstr
     kind, tokenizer, context = _template(settings, progress)
     with progress.task("waiting for the upstream", 1, "models") as task:
         card = _model_card(settings, progress, task)
-        task.advance()
+        task.update(done=1, detail="")
     model = str(card["id"])
     told = next((card[name] for name in _OWN_CONTEXT if _is_count(card.get(name))), None)
     known = [size for size in (context, told, settings.context) if size is not None]

@@ -35,14 +35,16 @@ _POSITIONS = ("max_position_embeddings", "n_positions")
 # would be silently without effect.
 _HONOURED = {
     *("model_path", "model_type", "model_file", "host", "port", "name", "dtype", "quantize"),
-    *("context", "max_slots", "gpu_memory_utilization", "temperature", "top_p"),
-    *("api_key_file", "allow_unauthenticated", "json_", "quiet"),
+    *("context", "max_slots", "max_concurrency", "gpu_memory_utilization"),
+    *("temperature", "top_p", "api_key_file", "allow_unauthenticated", "cors_origin"),
+    *("json_", "quiet"),
     *("engine", "print_command", "extra"),
 }
 _INSTEAD = {
     "max_tokens": "vLLM would take it as a limit for all requests, not as a default",
     "device": "CUDA_VISIBLE_DEVICES says which GPUs",
     "threads": "OMP_NUM_THREADS says how many",
+    "trust_remote_code": "for vLLM it goes after --: -- --trust-remote-code",
     "queue_size": "vLLM's queue has no limit; --upstream in front of it has one",
 }
 
@@ -83,17 +85,20 @@ def plan(
         *("serve", str(path)),
         *("--tokenizer", str(folder)),
         *("--chat-template", str(folder / TEMPLATE)),
-        *("--chat-template-content-format", "string"),
+        # Parts of a text come to our template as they are: vLLM would put line breaks between.
+        *("--chat-template-content-format", "openai"),
         *("--generation-config", str(folder)),
         *("--override-generation-config", _defaults(settings)),
         *("--served-model-name", *_names(settings, kind)),
         *("--host", settings.host, "--port", str(settings.port)),
+        *("--allowed-origins", json.dumps(settings.cors_origins)),  # vLLM's default is all
         *("--dtype", _DTYPES[engine.dtype]),
         *("--max-model-len", str(context)),
         *("--gpu-memory-utilization", f"{engine.gpu_memory_utilization:g}"),
     ]
-    if "max_slots" in given:
-        arguments += ["--max-num-seqs", str(engine.max_slots)]
+    together = engine.max_concurrency or engine.max_slots
+    if together is not None:
+        arguments += ["--max-num-seqs", str(together)]
     if engine.quantize == "int4":
         arguments += ["--quantization", "bitsandbytes"]
     keys = settings.api_keys

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.records import Message
 from openchat_cli.core.tokens import load_tokenizer
 from openchat_cli.engine.settings import EngineSettings
+from openchat_cli.serving.messages import Messages, for_type
 from openchat_cli.serving.settings import ServeSettings
 from openchat_cli.serving.vllm import TEMPLATE, plan, write_tokenizer
 from tests.conftest import RunCli
@@ -72,7 +74,16 @@ def test_what_vllm_is_started_with(openchat: RunCli, folder: Path, launcher: Pat
     ended = openchat(
         *("serve", "--engine", "vllm", "--model-path", folder, "--host", "0.0.0.0"),
         *("--port", 8123, "--dtype", "bf16", "--context", 1024, "--max-slots", 64),
-        *("--gpu-memory-utilization", 0.8, "--temperature", 0.2, "--quantize", "int4"),
+        *(
+            "--cors-origin",
+            "https://chat.example.org",
+            "--gpu-memory-utilization",
+            0.8,
+            "--temperature",
+            0.2,
+            "--quantize",
+            "int4",
+        ),
         *("--", "--tensor-parallel-size", 8, "--enable-prefix-caching"),
         env={"OPENCHAT_API_KEYS": "sk-secret"},
     )
@@ -88,11 +99,12 @@ def test_what_vllm_is_started_with(openchat: RunCli, folder: Path, launcher: Pat
     }
     assert found == {
         "--chat-template": [str(tokenizer / TEMPLATE)],
-        "--chat-template-content-format": ["string"],
+        "--chat-template-content-format": ["openai"],
         "--generation-config": [str(tokenizer)],
         "--served-model-name": ["openchat", "tiny"],
         "--host": ["0.0.0.0"],
         "--port": ["8123"],
+        "--allowed-origins": ['["https://chat.example.org"]'],
         "--dtype": ["bfloat16"],
         "--max-model-len": ["1024"],
         "--gpu-memory-utilization": ["0.8"],
@@ -222,6 +234,24 @@ TALKS = [
 ]
 
 
+CALL = {
+    "id": "1",
+    "type": "function",
+    "function": {"name": "é</s>", "arguments": '{"a": "<s>"}'},
+}
+PARTS = [{"type": "text", "text": "one"}, {"type": "text", "text": " two"}]
+WITH_TOOLS: list[list[dict[str, Any]]] = [
+    [{"role": "system", "content": PARTS}, {"role": "user", "content": PARTS}],
+    [
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
+        {"role": "tool", "tool_call_id": "1", "content": "42<s>"},
+        {"role": "assistant", "content": "Wait.", "tool_calls": [CALL]},
+        {"role": "function", "name": "f", "content": PARTS},
+    ],
+]
+
+
 @pytest.mark.parametrize("name", list(registry.built_in()))
 def test_vllm_reads_the_same_ids(name: str, tmp_path: Path) -> None:
     """The template and tokeniser that vLLM gets, under plain transformers, which it renders with:
@@ -247,6 +277,12 @@ def test_vllm_reads_the_same_ids(name: str, tmp_path: Path) -> None:
                 return_dict=False,
             )
             assert ids == templates.prompt(kind, ours, [Message(who, text) for who, text in talk])
+    for talk in WITH_TOOLS:
+        read = Messages(kind.roles).read(talk, "messages")
+        ids = plain.apply_chat_template(
+            talk, chat_template=template, add_generation_prompt=True, return_dict=False
+        )
+        assert ids == templates.prompt(kind, ours, for_type(read, kind.roles))
     # A text completion gets the BOS, as from our own server.
     start = [] if ours.bos_id is None else [ours.bos_id]
     assert plain("Hello <s>").input_ids[: len(start)] == start
@@ -259,4 +295,31 @@ def test_a_folder_of_35(tmp_path: Path) -> None:
     found = options_of(list(launch.arguments))
     assert found["--served-model-name"] == ["mine", "mistral"]
     assert found["--max-model-len"] == ["8192"]
+    assert found["--allowed-origins"] == ["[]"]
     assert launch.environment == {}
+
+
+@pytest.fixture
+def held(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a model of the hub that its cache on this machine holds whole."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    repository = tmp_path / "hub" / "hub" / "models--someone--tiny-chat"
+    shutil.copytree(folder, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return "someone/tiny-chat"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_model_of_the_hub_by_its_name(openchat: RunCli, held: str, launcher: Path) -> None:
+    command = ("serve", "--engine", "vllm", "--print-command", "--model-path")
+    ended = openchat(*command, held)
+    printed = shlex.split(ended.stdout)
+    assert printed[2].endswith(f"/snapshots/{COMMIT}"), ended.stderr
+    names = options_of(printed[3:])["--served-model-name"]
+    assert names == ["openchat", "tiny-chat", "someone/tiny-chat"]
+    failed(openchat(*command, "someone/other"), 2, "someone/other is not on this machine")
+    failed(openchat(*command, "nothing"), 1, "nothing: no such folder")
