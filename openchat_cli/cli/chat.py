@@ -11,6 +11,7 @@ import typer
 
 from openchat_cli.cli.chat_screen import Keyboard, Plain, Reader, Rendered, Screen, piped_lines
 from openchat_cli.cli.chat_session import Session
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.serve import (
     ContextOption,
@@ -84,6 +85,7 @@ def chat(
             partner = Remote(url or LOCAL_SERVER, model, api_key=os.environ.get("OPENAI_API_KEY"))
         else:
             need("openchat chat --model-path", "model", "torch", "transformers")
+            ask_first(model_path, model_type, model_file)
             engine = EngineSettings(
                 model_path=model_path,
                 model_type=model_type,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from openchat_cli.cli import serve_beyond
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.start_screen import key_in_shell, show
 from openchat_cli.cli.terminal import Terminal
@@ -204,6 +205,7 @@ def serve(
             return
         if behind is None:
             need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+            ask_first(settings.engine.model_path, model_type, model_file)
         else:
             need("openchat serve --upstream", "serve", "uvicorn", "starlette")
             serve_beyond.check_upstream(behind)

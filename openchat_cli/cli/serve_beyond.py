@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.errors import OpenChatError, UsageError, did_you_mean
 from openchat_cli.serving.keys import read_key_file
@@ -106,6 +107,10 @@ def run_vllm(
     if program is None and not print_command:
         hint = "python -m venv vllm-env && vllm-env/bin/pip install vllm, and vllm-env/bin on PATH"
         raise UsageError("--engine vllm: there is no program 'vllm' on PATH", hint)
+    if not print_command:
+        vllm.check(settings, options, extra)
+        engine = settings.engine
+        ask_first(engine.model_path, engine.model_type, engine.model_file)
     launch = vllm.plan(
         settings,
         given=options,

@@ -102,7 +102,7 @@ def key_in_shell(keys: Sequence[str], file: Path | None) -> str | None:
     if file is None:
         return "${OPENCHAT_API_KEYS%%,*}"
     path = shlex.quote(str(file.resolve()))
-    return f"$(grep -v -e '^#' -e '^ *$' {path} | head -n 1)"
+    return f"$(grep -v -e '^ *#' -e '^ *$' {path} | head -n 1)"
 
 
 def readable(size: int) -> str:

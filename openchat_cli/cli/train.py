@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import (
     DryRunFlag,
     ForceFlag,
@@ -220,6 +221,8 @@ def train(
     with terminal:
         from openchat_cli.model import hub
 
+        if ranks is None:
+            ask_first(model_path, model_type)
         folder = hub.local(model_path, progress=terminal.progress)
         settings = dataclasses.replace(settings, model_path=folder)
         if dry_run:

@@ -47,6 +47,8 @@ def load_parts(settings: EngineSettings, *, progress: Progress) -> Parts:
         registry.get(settings.model_type, settings.model_file)  # refused before a long download
     typed = settings.model_type is not None
     path = hub.local(settings.model_path, typed=typed, progress=progress)
+    if not path.is_dir():
+        raise hub.no_such_folder(path)
     kind = resolve_type(settings.model_type, model_path=path, model_file=settings.model_file)
     tokenizer = load_tokenizer(path, kind)
     device = _device(settings.device)

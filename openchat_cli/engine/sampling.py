@@ -25,7 +25,7 @@ class RowSampler:
     def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self.params = params
         # Python's generator, not torch's: cheap to make, and the same on every device.
-        self._random = random.Random(params.seed)
+        self._random = random.Random(_signed(params.seed))
         self._counts: Counter[int] = Counter()
         self._counting = bool(params.presence_penalty or params.frequency_penalty)
         self._repeated = set(prompt) if params.repetition_penalty != 1 else None
@@ -70,6 +70,11 @@ class RowSampler:
             off = self.params.presence_penalty + self.params.frequency_penalty * count
             changes[token] = changes.get(token, 0.0) - off
         return changes
+
+
+def _signed(seed: int | None) -> int | None:
+    """The seed without the sign that Python's generator would drop: -1 is another than 1."""
+    return seed if seed is None or seed >= 0 else 2**64 - seed
 
 
 def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:

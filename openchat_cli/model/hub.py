@@ -49,15 +49,22 @@ def local(path: Path, *, typed: bool = True, progress: Progress = SILENT) -> Pat
     only openchat.json can tell the model's type, so what lacks it is refused before it is fetched
     (UsageError). Raises what `plan` and `fetch` raise.
     """
-    found = find(path)
-    if found is not None or not is_name(path):
-        return found or path
+    download = missing(path, typed=typed)
+    if download is None:
+        return find(path) or path
+    progress.note(f"{download.title} is not on this machine: {gigabytes(download.size)} to fetch")
+    return fetch(download, progress=progress)
+
+
+def missing(path: Path, *, typed: bool = True) -> Download | None:
+    """What `local` would fetch; None where it is here or no name of a model."""
+    if find(path) is not None or not is_name(path):
+        return None
     download = plan(path)
     if not typed and MANIFEST not in download.files:
         hint = f"add --model-type ({', '.join(registry.built_in())})"
         raise UsageError(f"{path}: no {MANIFEST} there says which model type it is", hint)
-    progress.note(f"{download.title} is not on this machine: {gigabytes(download.size)} to fetch")
-    return fetch(download, progress=progress)
+    return download
 
 
 def gigabytes(size: float) -> str:
@@ -89,6 +96,12 @@ def find(path: Path, *, tokenizer_only: bool = False) -> Path | None:
             if tokenizer_only or _has_weights(folder):
                 return folder
     return None
+
+
+def no_such_folder(path: Path) -> InputError:
+    """What to say of a path that is neither a folder nor a model's name."""
+    hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
+    return InputError(f"{path}: no such folder", hint)
 
 
 def is_name(path: Path) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.errors import OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.engine.settings import EngineSettings
@@ -80,8 +80,7 @@ def _check_folder(engine: EngineSettings) -> None:
     folder = hub.find(engine.model_path)
     if folder is None or not folder.is_dir():
         if folder is not None or not hub.is_name(engine.model_path):
-            hint = "a folder that `openchat model prepare` or `openchat train` made, or a hub name"
-            raise InputError(f"{engine.model_path}: no such folder", hint)
+            raise hub.no_such_folder(engine.model_path)
     else:
         resolve_type(engine.model_type, model_path=folder, model_file=engine.model_file)
 

@@ -109,7 +109,9 @@ class UpstreamEngine:
         *,
         model: str,
         context: int,
+        names_ids: bool = False,
     ) -> None:
+        """`names_ids`: it can name tokens by their ids, as vLLM does; others refuse the field."""
         self.kind = kind
         self.tokenizer = tokenizer
         self.context = context  # 0 where nobody knows it
@@ -124,6 +126,7 @@ class UpstreamEngine:
         self.drops_space = self.renders and _drops_space(tokenizer)
         self._settings = settings
         self._model = model
+        self._names_ids = names_ids
         self._jobs: dict[Generation, _Job] = {}
         self._answering = 0
         self._held = 0
@@ -283,8 +286,9 @@ class UpstreamEngine:
     def _request(self, job: _Job) -> tuple[str, dict[str, Any]]:
         eot_id = self.tokenizer.eot_id if self.renders else None
         path, body = request(job.prompt, job.params, self._model, eot_id)
-        if self.renders and not job.continues and job.params.logprobs is not None:
-            body["return_tokens_as_token_ids"] = True  # vLLM's: says which bytes a token stands for
+        chat = self.renders and not job.continues
+        if self._names_ids and chat and job.params.logprobs is not None:
+            body["return_tokens_as_token_ids"] = True  # says which bytes a token stands for
         return path, body
 
     async def _read(self, job: _Job, response: httpx2.Response) -> None:

@@ -51,7 +51,12 @@ def connect(settings: UpstreamSettings, *, progress: Progress = SILENT) -> Upstr
     elif model != kind.name:
         kind = dataclasses.replace(kind, aliases=(*kind.aliases, model))
     return UpstreamEngine(
-        settings, kind, tokenizer, model=model, context=min(known) if known else 0
+        settings,
+        kind,
+        tokenizer,
+        model=model,
+        context=min(known) if known else 0,
+        names_ids=card.get("owned_by") == "vllm",
     )
 
 
@@ -80,7 +85,9 @@ def _folder(path: Path, progress: Progress) -> Path:
     """The folder, or where the hub's tokeniser of that name is on this machine."""
     found = hub.find(path, tokenizer_only=True)
     if found is None and hub.is_name(path):
-        return hub.fetch(hub.plan(path, tokenizer_only=True), progress=progress)
+        download = hub.plan(path, tokenizer_only=True)
+        progress.note(f"{download.title}: fetching its tokenizer ({hub.gigabytes(download.size)})")
+        return hub.fetch(download, progress=progress)
     if found is None or not found.is_dir():
         hint = "a folder with the model's tokenizer, or the model's name on the hub"
         raise InputError(f"{path}: no such folder", hint)

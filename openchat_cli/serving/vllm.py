@@ -73,7 +73,7 @@ def plan(
     it wins. A model of the hub is brought here first, if `fetch`. Raises UsageError for what vLLM
     can't honour, InputError for a folder that does not fit its type.
     """
-    _check(settings, given, extra)
+    check(settings, given, extra)
     engine = settings.engine
     path = _folder(engine, fetch=fetch, progress=progress)
     kind = resolve_type(engine.model_type, model_path=path, model_file=engine.model_file)
@@ -122,7 +122,8 @@ def _folder(engine: EngineSettings, *, fetch: bool, progress: Progress) -> Path:
     return found
 
 
-def _check(settings: ServeSettings, given: Collection[str], extra: Sequence[str]) -> None:
+def check(settings: ServeSettings, given: Collection[str], extra: Sequence[str]) -> None:
+    """UsageError for what vLLM can't honour."""
     lost = [name for name in given if name not in _HONOURED]
     if lost:
         listed = ", ".join(sorted(f"--{name.rstrip('_').replace('_', '-')}" for name in lost))

@@ -14,6 +14,7 @@ import pytest
 
 from openchat_cli.core.errors import InputError
 from openchat_cli.model import hub as ours
+from tests.cli.terminals import Typed
 from tests.conftest import RunCli
 from tests.model.hub_stand_in import Hub, commit, serving
 
@@ -172,6 +173,26 @@ def test_what_nobody_could_serve_is_not_fetched(openchat: RunCli, hub: Hub, tmp_
         assert word in ended.stderr
         assert len(ended.stderr.splitlines()) == 2
     assert not [line for line in hub.asked if "resolve" in line]
+
+
+@pytest.mark.parametrize("command", ["serve", "chat"])
+def test_a_person_is_asked_before_a_download(command: str, hub: Hub, tmp_path: Path) -> None:
+    env = hub.environment(tmp_path / "cache")
+    options = ("--model-path", "open/chat", "--model-type", "openchat")
+    with Typed(command, *options, folder=tmp_path, env=env) as typed:
+        typed.wait("open/chat is not on this machine. Download it (3.0 MB)? [y/N]")
+        assert not [line for line in hub.asked if "resolve" in line]
+        typed.type("\r")
+        assert typed.ended() == 1
+        assert "error: open/chat: not downloaded" in typed.text
+    assert not [line for line in hub.asked if "resolve" in line]
+    with Typed(command, *options, folder=tmp_path, env=env) as typed:
+        typed.wait("[y/N]")
+        typed.type("y\r")
+        typed.wait("fetching open/chat")
+    with Typed(command, "--model-path", "open/chat", folder=tmp_path, env=env) as typed:
+        assert typed.ended() == 2  # whose type nobody knows
+        assert "[y/N]" not in typed.text
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from openchat_cli.core import registry
+from openchat_cli.core.tokens import load_tokenizer
 from openchat_cli.serving.server import Ready, background
 from tests.serving.broken import STREAM, Broken, answer, broken_server, event
 from tests.serving.test_deploy import free_port
@@ -245,3 +247,30 @@ def test_a_template_by_its_name_on_the_hub(
     finally:
         process.kill()
         process.communicate()
+
+
+def test_vllm_names_tokens_by_their_ids(folder: Path) -> None:
+    """Only so are the bytes known of a token that is part of a character."""
+    kind = registry.get("openchat")
+    tokenizer = load_tokenizer(folder, kind)
+    start = tokenizer.encode("\u00e9")[-2:]  # two bytes, a token each
+    logprobs = {
+        "tokens": [f"token_id:{token}" for token in start],
+        "token_logprobs": [-0.5, -0.25],
+        "top_logprobs": [{f"token_id:{token}": -0.5} for token in start],
+        "text_offset": [0, 0],
+    }
+    choice = {"index": 0, "text": "\u00e9", "logprobs": logprobs, "finish_reason": "length"}
+    body = {"model": "openchat", "logprobs": True, "top_logprobs": 1, **HELLO}
+    with broken_server() as state:
+        state.said = STREAM + b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+        for owner in ("vllm", "somebody"):
+            card = {"id": "behind", "object": "model", "owned_by": owner}
+            state.models = answer(200, {"data": [card]})
+            with background(front(state.url, model_path=folder)) as ready:
+                got = httpx2.post(ready.url + "/chat/completions", json=body, timeout=30)
+            sent = json.loads(state.asked[-1].partition(b"\r\n\r\n")[2])
+            assert ("return_tokens_as_token_ids" in sent) == (owner == "vllm")
+            assert got.status_code == 200
+            entries = got.json()["choices"][0]["logprobs"]["content"]
+            assert [one["bytes"] for one in entries] == [[0xC3], [0xA9]]
