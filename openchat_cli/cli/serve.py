@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from openchat_cli.cli import serve_beyond
 from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.start_screen import key_in_shell, show
@@ -19,6 +20,7 @@ from openchat_cli.core.errors import UsageError, did_you_mean, need
 from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
 from openchat_cli.serving.keys import exposed, read_key_file
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
@@ -38,6 +40,11 @@ ContextOption = Annotated[
 
 
 def serve(
+    command: typer.Context,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- VLLM OPTIONS]", help="With --engine vllm: its own options."),
+    ] = None,
     model_path: ModelPathOption = None,
     model_type: ModelTypeOption = None,
     model_file: ModelFileOption = None,
@@ -95,6 +102,28 @@ def serve(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen on a public address although there are no API keys.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="own, or vllm: start your own `vllm serve` with our template.")
+    ] = "own",
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="With --engine vllm: show it, start nothing.")
+    ] = False,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="Another server's URL: serve in front of it, with the template of --model-path."
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="The upstream's model; the first it lists if absent.")
+    ] = None,
+    upstream_key_file: Annotated[
+        Path | None,
+        typer.Option(help="The upstream's key (or set OPENCHAT_UPSTREAM_KEY)."),
+    ] = None,
+    upstream_timeout: Annotated[
+        float, typer.Option(help="Seconds without a byte from the upstream.")
+    ] = UpstreamSettings.timeout,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(help="A web page's origin that may ask (can be repeated), or * for all."),
@@ -115,11 +144,27 @@ def serve(
     openchat serve --model-path model/ --port 0 --json | head -1
     """
     with Terminal("serve", json_output=json_, quiet=quiet) as terminal:
-        if model_path is None:
+        options = serve_beyond.given(command)
+        serve_beyond.check(engine, upstream, options, extra)
+        if model_path is None and upstream is None:
             raise UsageError("no model to serve", "openchat serve --model-path MODEL")
+        behind = None
+        if upstream is not None:
+            behind = UpstreamSettings(
+                upstream,
+                key=serve_beyond.upstream_key(upstream_key_file),
+                model=upstream_model,
+                model_path=model_path,
+                model_type=model_type,
+                model_file=model_file,
+                context=context,
+                max_concurrency=(max_concurrency or max_slots or UpstreamSettings.max_concurrency),
+                queue_size=queue_size,
+                timeout=upstream_timeout,
+            )
         settings = ServeSettings(
             engine=EngineSettings(
-                model_path=model_path,
+                model_path=model_path or Path(),  # an upstream needs none
                 model_type=model_type,
                 model_file=model_file,
                 device=device,
@@ -146,14 +191,25 @@ def serve(
             cors_origins=tuple(cors_origin or ()),
             log_file=log_file,
             log_content=log_content,
+            upstream=behind,
         )
         if api_key_file is not None and exposed(api_key_file):
             hint = f"chmod 600 {shlex.quote(str(api_key_file))}"
             terminal.progress.warn(
                 f"{api_key_file}: other users of this machine can read it; {hint}"
             )
-        need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
-        ask_first(model_path, model_type, model_file, code=trust_remote_code)
+        if engine == "vllm":
+            serve_beyond.run_vllm(
+                terminal, settings, options=options, extra=extra or (), print_command=print_command
+            )
+            return
+        if behind is None:
+            need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+            path = settings.engine.model_path
+            ask_first(path, model_type, model_file, code=trust_remote_code)
+        else:
+            need("openchat serve --upstream", "serve", "uvicorn", "starlette")
+            serve_beyond.check_upstream(behind)
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)

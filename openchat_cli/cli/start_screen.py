@@ -6,12 +6,13 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openchat_cli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
+    from openchat_cli.serving.upstream_settings import Behind
 
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
@@ -20,18 +21,7 @@ def show(terminal: Terminal, server: Ready, *, key: str | None) -> None:
     """The screen, and the event for scripts. `key`: how a shell finds an API key, None if there is
     none to be had.
     """
-    terminal.event(
-        "ready",
-        url=server.url,
-        model=server.model,
-        model_type=server.model_type,
-        context=server.context,
-        slots=server.slots,
-        device=server.device,
-        dtype=server.dtype,
-        weight_bytes=server.weight_bytes,
-        slot_bytes=server.slot_bytes,
-    )
+    terminal.event("ready", **_facts(server))
     root = server.url.removesuffix("/v1")
     terminal.panel("openchat serve", _lines(server, root, keys=key is not None))
     # Beside the panel, whole and without a frame: these are to be copied.
@@ -40,19 +30,54 @@ def show(terminal: Terminal, server: Ready, *, key: str | None) -> None:
     terminal.note(f"  openchat chat --url {server.url}")
 
 
+def _facts(server: Ready) -> dict[str, Any]:
+    """For scripts; what nobody here knows is absent."""
+    facts: dict[str, Any] = {"url": server.url, "model": server.model}
+    behind = server.upstream
+    if behind is None or not behind.renders:
+        facts["model_type"] = server.model_type
+    if server.context:
+        facts["context"] = server.context
+    facts["slots"] = server.slots
+    if behind is not None:
+        return {**facts, "upstream": behind.url, "upstream_model": behind.model}
+    return {
+        **facts,
+        "device": server.device,
+        "dtype": server.dtype,
+        "weight_bytes": server.weight_bytes,
+        "slot_bytes": server.slot_bytes,
+    }
+
+
 def _lines(server: Ready, root: str, *, keys: bool) -> list[tuple[str, str]]:
-    slots, weights = readable(server.slot_bytes), readable(server.weight_bytes)
-    filling = " as they fill" if server.device == "cpu" else ""
-    name = server.model
+    name, behind = server.model, server.upstream
+    typed = name == server.model_type or (behind is not None and behind.renders)
+    context = f"{server.context:,} tokens" if server.context else "as the upstream has it"
     return [
         ("API", server.url),
         ("chat page", f"{root}/"),
-        ("model", name if name == server.model_type else f"{name} (type {server.model_type})"),
-        ("context", f"{server.context:,} tokens"),
+        ("model", name if typed else f"{name} (type {server.model_type})"),
+        ("context", context),
         ("slots", f"{server.slots} requests together"),
+        *(_device(server) if behind is None else _upstream(behind)),
+        ("keys", "needed" if keys else "none: whoever reaches this port may ask"),
+    ]
+
+
+def _device(server: Ready) -> list[tuple[str, str]]:
+    slots, weights = readable(server.slot_bytes), readable(server.weight_bytes)
+    filling = " as they fill" if server.device == "cpu" else ""
+    return [
         ("memory", f"weights {weights}, slots {slots}{filling}"),
         ("device", f"{server.device}, {server.dtype}"),
-        ("keys", "needed" if keys else "none: whoever reaches this port may ask"),
+    ]
+
+
+def _upstream(behind: Behind) -> list[tuple[str, str]]:
+    return [
+        ("upstream", f"{behind.url}, model {behind.model}"),
+        ("template", "the upstream's" if behind.renders else "rendered here, sent as token ids"),
     ]
 
 

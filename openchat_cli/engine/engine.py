@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -33,8 +32,10 @@ from openchat_cli.engine.generation import (
     EngineError,
     FinishReason,
     Generation,
+    Load,
     QueueFullError,
     TokenLogprob,
+    Totals,
     deliver_to_iterators,
 )
 from openchat_cli.engine.logprobs import batches, logprobs_of
@@ -56,26 +57,6 @@ class Tokenizer(templates.Tokenizer, Protocol):
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes a token stands for, b"" for a control token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How much the engine has to do."""
-
-    answering: int
-    waiting: int
-
-
-@dataclass(slots=True)
-class Totals:
-    """What the engine has done since it started; written by its thread alone."""
-
-    prompt: int = 0  # tokens of prompts that got a slot
-    hits: int = 0  # prompts that started from a copy
-    reused: int = 0  # tokens of theirs that were not read
-    generated: int = 0  # tokens sampled
-    preempted: int = 0  # times a long answer gave way to a short one
-    steps: int = 0
 
 
 class Engine:
@@ -105,6 +86,7 @@ class Engine:
         self.weight_bytes = weight_bytes
         self.slot_bytes = runner.slot_bytes
         self.failure: str | None = None  # why the engine stopped by itself
+        self.trouble: str | None = None  # what passes: no engine of its own has any
         self.totals = Totals()
         self._runner = runner
         self._queue_size = queue_size

@@ -11,7 +11,7 @@ from openchat_cli.serving.protocol import Options
 from openchat_cli.serving.tokenise import control_names
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 Said = tuple[str, dict[str, Any] | None]  # text, `logprobs`
 
@@ -21,7 +21,7 @@ class Choice:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Backend,
         options: Options,
         prompt: Sequence[int],
         text: str | None,
@@ -66,6 +66,6 @@ class Choice:
         return text, logprobs
 
 
-def _text(engine: Engine, prompt: Sequence[int]) -> str:
+def _text(engine: Backend, prompt: Sequence[int]) -> str:
     data = b"".join(map(engine.tokenizer.token_bytes, prompt))
     return (data.removeprefix(b" ") if engine.drops_space else data).decode("utf-8", "replace")

@@ -42,6 +42,8 @@ class Service:
             return 503, {"status": "stopping", "open": len(self.watch.open)}
         if engine is None:
             return 503, {"status": "loading", **self.loading.state()}
+        if engine.trouble is not None:
+            return 503, {"status": "upstream_down", "reason": engine.trouble}
         load = dataclasses.asdict(engine.load_now())
         return 200, {"status": "ok", "slots": engine.slots, **load}
 
@@ -73,7 +75,7 @@ class Service:
     def names(self) -> set[str]:
         """Every name of the model."""
         path = self.settings.engine.model_path
-        known = {self.model, path.name}
+        known = {self.model, path.name or self.model}  # an upstream needs no path
         if hub.is_name(path):
             known |= {hub.short_name(path), hub.long_name(path)}
         return known if self.settings.name else known | set(self.bridge.engine.kind.aliases)
