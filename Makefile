@@ -34,7 +34,7 @@ gen: setup
 	$(BIN)/python docs/generate.py
 
 bench: setup
-	for part in tests/benchmarks/*.py; do $(BIN)/python $$part || exit 1; done
+	for part in $(filter-out %_gpu.py,$(wildcard tests/benchmarks/*.py)); do $(BIN)/python $$part || exit 1; done
 
 # Ten minutes of mixed load against a server; SOAK_SECONDS=60 make soak takes less.
 soak: setup

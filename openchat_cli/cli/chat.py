@@ -11,12 +11,14 @@ import typer
 
 from openchat_cli.cli.chat_screen import Keyboard, Plain, Reader, Rendered, Screen, piped_lines
 from openchat_cli.cli.chat_session import Session
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
 from openchat_cli.cli.serve import (
     ContextOption,
     DeviceOption,
     DtypeOption,
     ModelPathOption,
+    TrustFlag,
     dtype_of,
     quantize_of,
 )
@@ -46,6 +48,7 @@ def chat(
         str | None, typer.Option(help="int8, or int4 on a GPU: round the weights of --model-path.")
     ] = None,
     context: ContextOption = None,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float | None, typer.Option(help="0 always takes the likeliest word.")
     ] = ChatSettings.temperature,
@@ -82,6 +85,7 @@ def chat(
             partner = Remote(url or LOCAL_SERVER, model, api_key=os.environ.get("OPENAI_API_KEY"))
         else:
             need("openchat chat --model-path", "model", "torch", "transformers")
+            ask_first(model_path, model_type, model_file, code=trust_remote_code)
             engine = EngineSettings(
                 model_path=model_path,
                 model_type=model_type,
@@ -91,6 +95,7 @@ def chat(
                 quantize=quantize_of(quantize),
                 context=context,
                 max_slots=1,
+                trust_remote_code=trust_remote_code,
             )
             partner = Local(engine, progress=terminal.progress)
         person = sys.stdin.isatty() and sys.stdout.isatty()

@@ -164,7 +164,8 @@ class Plain:
                 said.append(part.text)
                 print(visible(part.text) if self._safe else part.text, end="", flush=True)
         finally:
-            print(flush=True)
+            if said:
+                print(flush=True)
         if self._stats and clock.summary():
             print(clock.summary(), file=sys.stderr)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.keys import api_key
 from openchat_cli.cli.options import (
     ConcurrencyOption,
@@ -103,6 +104,8 @@ def answer(
     from openchat_cli.evaluation.answer import answer as answer_all
 
     with Terminal("eval answer", json_output=json_, quiet=quiet) as terminal:
+        for path in model_path or ():
+            ask_first(path, model_type, model_file)
         settings = AnswerSettings(
             out=out,
             questions=questions,
@@ -172,6 +175,8 @@ def baseline(
     from openchat_cli.evaluation.baseline import baseline as make_baseline
 
     with Terminal("eval baseline", json_output=json_, quiet=quiet) as terminal:
+        if model_path is not None:
+            ask_first(model_path, model_type, model_file)
         settings = BaselineSettings(
             out=out,
             questions=questions,

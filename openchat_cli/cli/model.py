@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from openchat_cli.cli.options import ForceFlag, JsonFlag, ModelFileOption, QuietFlag
-from openchat_cli.cli.terminal import Terminal, confirm
+from openchat_cli.cli.terminal import Terminal, confirm, is_person
 from openchat_cli.core import registry
 from openchat_cli.core.errors import OpenChatError, need
 from openchat_cli.core.registry import ModelType
@@ -165,9 +164,10 @@ def _on_this_machine(base: Path, terminal: Terminal) -> Path:
     if found is not None or not hub.is_name(base):
         return found or base
     download = hub.plan(base)
-    terminal.note(f"{download.name} is not on this machine: {_gigabytes(download.size)} to fetch")
-    if sys.stdin.isatty() and not confirm("download it?"):
-        raise OpenChatError(f"{download.name}: not downloaded")
+    size = hub.gigabytes(download.size)
+    terminal.note(f"{download.title} is not on this machine: {size} to fetch")
+    if is_person() and not confirm("download it?"):
+        raise OpenChatError(f"{download.title}: not downloaded")
     return hub.fetch(download, progress=terminal.progress)
 
 

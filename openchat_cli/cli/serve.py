@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -12,18 +11,26 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from openchat_cli.cli import serve_beyond
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import JsonFlag, ModelFileOption, ModelTypeOption, QuietFlag
+from openchat_cli.cli.start_screen import key_in_shell, show
 from openchat_cli.cli.terminal import Terminal
 from openchat_cli.core.errors import UsageError, did_you_mean, need
 from openchat_cli.engine.settings import Dtype, EngineSettings, Quantize
 from openchat_cli.serving.keys import exposed, read_key_file
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from openchat_cli.serving.server import Ready
 
 ModelPathOption = Annotated[
-    Path | None, typer.Option("--model-path", "-m", help="The folder of the model.")
+    Path | None,
+    typer.Option("--model-path", "-m", help="The model's folder, or its name on the hub."),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 DtypeOption = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")]
@@ -33,6 +40,11 @@ ContextOption = Annotated[
 
 
 def serve(
+    command: typer.Context,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- VLLM OPTIONS]", help="With --engine vllm: its own options."),
+    ] = None,
     model_path: ModelPathOption = None,
     model_type: ModelTypeOption = None,
     model_file: ModelFileOption = None,
@@ -47,8 +59,9 @@ def serve(
     dtype: DtypeOption = EngineSettings.dtype,
     context: ContextOption = None,
     max_slots: Annotated[
-        int, typer.Option(help="Requests answered together.")
-    ] = EngineSettings.max_slots,
+        int | None,
+        typer.Option(help="Requests answered together: 32, on a GPU what its memory holds."),
+    ] = None,
     max_concurrency: Annotated[
         int | None,
         typer.Option(help="Answers written at once, if fewer than the slots; more raise those."),
@@ -70,8 +83,9 @@ def serve(
         int | None, typer.Option(min=1, help="CPU threads; all that the process may use if absent.")
     ] = None,
     gpu_memory_utilization: Annotated[
-        float, typer.Option(help="Share of the GPU's free memory for conversations.")
+        float, typer.Option(help="Share of the GPU's memory that may be in use in all.")
     ] = EngineSettings.gpu_memory_utilization,
+    trust_remote_code: TrustFlag = False,
     temperature: Annotated[
         float, typer.Option(help="Temperature of a request that names none.")
     ] = ServeSettings.temperature,
@@ -88,6 +102,28 @@ def serve(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen on a public address although there are no API keys.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="own, or vllm: start your own `vllm serve` with our template.")
+    ] = "own",
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="With --engine vllm: show it, start nothing.")
+    ] = False,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="Another server's URL: serve in front of it, with the template of --model-path."
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="The upstream's model; the first it lists if absent.")
+    ] = None,
+    upstream_key_file: Annotated[
+        Path | None,
+        typer.Option(help="The upstream's key (or set OPENCHAT_UPSTREAM_KEY)."),
+    ] = None,
+    upstream_timeout: Annotated[
+        float, typer.Option(help="Seconds without a byte from the upstream.")
+    ] = UpstreamSettings.timeout,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(help="A web page's origin that may ask (can be repeated), or * for all."),
@@ -108,22 +144,39 @@ def serve(
     openchat serve --model-path model/ --port 0 --json | head -1
     """
     with Terminal("serve", json_output=json_, quiet=quiet) as terminal:
-        if model_path is None:
+        options = serve_beyond.given(command)
+        serve_beyond.check(engine, upstream, options, extra)
+        if model_path is None and upstream is None:
             raise UsageError("no model to serve", "openchat serve --model-path MODEL")
+        behind = None
+        if upstream is not None:
+            behind = UpstreamSettings(
+                upstream,
+                key=serve_beyond.upstream_key(upstream_key_file),
+                model=upstream_model,
+                model_path=model_path,
+                model_type=model_type,
+                model_file=model_file,
+                context=context,
+                max_concurrency=(max_concurrency or max_slots or UpstreamSettings.max_concurrency),
+                queue_size=queue_size,
+                timeout=upstream_timeout,
+            )
         settings = ServeSettings(
             engine=EngineSettings(
-                model_path=model_path,
+                model_path=model_path or Path(),  # an upstream needs none
                 model_type=model_type,
                 model_file=model_file,
                 device=device,
                 dtype=dtype_of(dtype),
                 quantize=quantize_of(quantize),
                 context=context,
-                max_slots=max(max_slots, max_concurrency or 0),
+                max_slots=max_slots,
                 max_concurrency=max_concurrency,
                 queue_size=queue_size,
                 threads=threads,
                 gpu_memory_utilization=gpu_memory_utilization,
+                trust_remote_code=trust_remote_code,
             ),
             host=host,
             port=port,
@@ -138,19 +191,31 @@ def serve(
             cors_origins=tuple(cors_origin or ()),
             log_file=log_file,
             log_content=log_content,
+            upstream=behind,
         )
         if api_key_file is not None and exposed(api_key_file):
             hint = f"chmod 600 {shlex.quote(str(api_key_file))}"
             terminal.progress.warn(
                 f"{api_key_file}: other users of this machine can read it; {hint}"
             )
-        need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+        if engine == "vllm":
+            serve_beyond.run_vllm(
+                terminal, settings, options=options, extra=extra or (), print_command=print_command
+            )
+            return
+        if behind is None:
+            need("openchat serve", "serve", "uvicorn", "starlette", "torch", "transformers")
+            path = settings.engine.model_path
+            ask_first(path, model_type, model_file, code=trust_remote_code)
+        else:
+            need("openchat serve --upstream", "serve", "uvicorn", "starlette")
+            serve_beyond.check_upstream(behind)
         from openchat_cli.serving.server import serve as run
 
         _log_to_stderr(quiet)
 
         def ready(server: Ready) -> None:
-            _show_ready(terminal, server, keys=bool(settings.api_keys))
+            show(terminal, server, key=key_in_shell(settings.api_keys, api_key_file))
 
         run(settings, progress=terminal.progress, ready=ready)
 
@@ -189,28 +254,3 @@ def _log_to_stderr(quiet: bool) -> None:
     uvicorn = logging.getLogger("uvicorn")
     uvicorn.addHandler(handler)
     uvicorn.setLevel(logging.CRITICAL)
-
-
-def _show_ready(terminal: Terminal, server: Ready, *, keys: bool) -> None:
-    terminal.event(
-        "ready",
-        url=server.url,
-        model=server.model,
-        context=server.context,
-        slots=server.slots,
-        device=server.device,
-    )
-    body = {"model": server.model, "messages": [{"role": "user", "content": "Hello"}]}
-    curl = ["curl", f"{server.url}/chat/completions", "-H", "Content-Type: application/json"]
-    if keys:
-        curl += ["-H", "Authorization: Bearer $KEY"]
-    shown = shlex.join([*curl, "-d", json.dumps(body)])
-    if keys:
-        shown = shown.replace("'Authorization: Bearer $KEY'", '"Authorization: Bearer $KEY"')
-    terminal.note(f"serving  {server.url}")
-    terminal.note(f"model    {server.model}")
-    terminal.note(f"context  {server.context} tokens")
-    terminal.note(f"slots    {server.slots} requests together, on {server.device}")
-    terminal.note(f"keys     {'needed' if keys else 'none: whoever reaches this port may ask'}")
-    terminal.note(f"try      {shown}")
-    terminal.note(f"or       openchat chat --url {server.url}")

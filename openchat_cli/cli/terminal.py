@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -64,9 +65,14 @@ def error_line(error: OpenChatError) -> None:
         print(f"hint: {error.hint}", file=sys.stderr)
 
 
+def is_person() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(question: str) -> bool:
     """Ask on the terminal, default no; without a terminal the answer is no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not is_person():
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -122,6 +128,18 @@ class Terminal:
         """A table for the user, on stderr."""
         if not self._quiet:
             self._console.print(_table(title, columns, rows))
+
+    def panel(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
+        """Names and values in a frame, on stderr; off a terminal as plain lines."""
+        if self._quiet:
+            return
+        width = max(len(name) for name, _ in lines)
+        text = Text("\n".join(f"{name:<{width}}  {value}" for name, value in lines))
+        if self._console.is_terminal:
+            text.highlight_regex(rf"(?m)^.{{{width}}}", "bold")
+            self._console.print(Panel(text, title=Text(title), expand=False, padding=(0, 1)))
+        else:
+            self._console.print(text, soft_wrap=True)
 
     def data(self, text: str) -> None:
         """A line of the command's own output, on stdout."""

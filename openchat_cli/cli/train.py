@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from openchat_cli.cli.downloads import ask_first
 from openchat_cli.cli.options import (
     DryRunFlag,
     ForceFlag,
@@ -218,6 +219,12 @@ def train(
     others = ranks is not None and ranks.rank > 0  # only the first rank talks
     terminal = Terminal("train", json_output=json_ and not others, quiet=quiet or others)
     with terminal:
+        from openchat_cli.model import hub
+
+        if ranks is None:
+            ask_first(model_path, model_type)
+        folder = hub.local(model_path, progress=terminal.progress)
+        settings = dataclasses.replace(settings, model_path=folder)
         if dry_run:
             _show_plan(terminal, settings, ranks, json_output=json_)
         else:

@@ -34,7 +34,7 @@ def install(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_NAME)
 
 
-def _forward(
+def attend(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -45,6 +45,7 @@ def _forward(
     step: Attends | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
+    """The attention of one layer, as transformers calls it; through `step` where there is one."""
     if step is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
@@ -52,7 +53,7 @@ def _forward(
     return step.attend(query, key, value, scaling), None
 
 
-AttentionInterface.register(_NAME, _forward)
+AttentionInterface.register(_NAME, attend)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
 
 

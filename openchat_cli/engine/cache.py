@@ -102,8 +102,8 @@ class DecodeStep:
         width = -(-max(self._ends) // _WIDTH_STEP) * _WIDTH_STEP
         self._width = min(capacity, width)
         needless = count * self._width - sum(self._ends) + sum(self._first)
-        self._apart = apart is not None and needless > count * apart
-        self._rows = torch.arange(count, device=device)
+        self._apart = apart is not None and (count == 1 or needless > count * apart)
+        self._rows = None if count == 1 else torch.arange(count, device=device)
         self._at = torch.tensor(lengths, device=device)
         self.input_ids = torch.tensor(tokens, device=device)[:, None]
         self.position_ids = self._at[:, None]
@@ -118,6 +118,10 @@ class DecodeStep:
 
     def store(self, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor]) -> None:
         """Append each row's token to its slot."""
+        if self._rows is None:  # indexing by numbers is the faster
+            at = self._ends[0] - 1
+            keys[0, :, at], values[0, :, at] = new[0][0, :, 0], new[1][0, :, 0]
+            return
         keys[self._rows, :, self._at] = new[0][:, :, 0]
         values[self._rows, :, self._at] = new[1][:, :, 0]
 
@@ -137,7 +141,7 @@ class DecodeStep:
             )
             for row, (first, end) in enumerate(zip(self._first, self._ends, strict=True))
         ]
-        return torch.cat(found)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class SlotCache(Cache):
@@ -154,6 +158,13 @@ class SlotCache(Cache):
         self.keys = [_zeros(shape, dtype, device) for shape in shapes]
         self.values = [_zeros(shape, dtype, device) for shape in shapes]
         super().__init__(layers=[_Layer(self, index) for index in range(len(shapes))])
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the step put what a layer gave into the slots; gives all that the layer has."""
+        assert self.step is not None, "set the cache's step before a forward pass"
+        stored = self.keys[layer], self.values[layer]
+        self.step.store(*stored, (keys, values))
+        return stored  # whole: the step's attention knows which part is whose
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another."""
@@ -185,10 +196,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # theirs has no
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        assert self._cache.step is not None, "set the cache's step before a forward pass"
-        keys, values = self._cache.keys[self._index], self._cache.values[self._index]
-        self._cache.step.store(keys, values, (key_states, value_states))
-        return keys, values  # whole: the step's attention knows which part is whose
+        return self._cache.store(self._index, key_states, value_states)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         return None

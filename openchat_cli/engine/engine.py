@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -33,14 +32,15 @@ from openchat_cli.engine.generation import (
     EngineError,
     FinishReason,
     Generation,
+    Load,
     QueueFullError,
     TokenLogprob,
+    Totals,
     deliver_to_iterators,
 )
 from openchat_cli.engine.logprobs import batches, logprobs_of
 from openchat_cli.engine.row import Row
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.sampling import sample
 from openchat_cli.engine.scheduler import Scheduler
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
 
@@ -59,26 +59,6 @@ class Tokenizer(templates.Tokenizer, Protocol):
         """The bytes a token stands for, b"" for a control token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How much the engine has to do."""
-
-    answering: int
-    waiting: int
-
-
-@dataclass(slots=True)
-class Totals:
-    """What the engine has done since it started; written by its thread alone."""
-
-    prompt: int = 0  # tokens of prompts that got a slot
-    hits: int = 0  # prompts that started from a copy
-    reused: int = 0  # tokens of theirs that were not read
-    generated: int = 0  # tokens sampled
-    preempted: int = 0  # times a long answer gave way to a short one
-    steps: int = 0
-
-
 class Engine:
     """A model that answers requests; `load` makes one from a folder.
 
@@ -95,13 +75,18 @@ class Engine:
         max_concurrency: int | None = None,
         prefill_tokens: int = EngineSettings.prefill_tokens,
         end_tokens: Sequence[int] = (),
+        weight_bytes: int = 0,
     ) -> None:
         self.kind = kind
         self.tokenizer = tokenizer
         self.context = runner.context
         self.slots = runner.slots
         self.device = str(runner.device)
+        self.dtype = runner.dtype
+        self.weight_bytes = weight_bytes
+        self.slot_bytes = runner.slot_bytes
         self.failure: str | None = None  # why the engine stopped by itself
+        self.trouble: str | None = None  # what passes: no engine of its own has any
         self.totals = Totals()
         self._runner = runner
         self._queue_size = queue_size
@@ -134,8 +119,11 @@ class Engine:
             max_concurrency=settings.max_concurrency,
             prefill_tokens=settings.prefill_tokens,
             end_tokens=parts.end_tokens,
+            weight_bytes=parts.weight_bytes,
         )
-        engine.warm_up()
+        with progress.task("answering a first token", 1, "tokens") as task:
+            engine.warm_up()
+            task.advance()
         return engine
 
     def __enter__(self) -> Self:
@@ -378,7 +366,7 @@ class Engine:
             self._outgoing.append((row, Delta("", prompt_logprobs=tuple(row.prompt_logprobs))))
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
-        tokens = sample(logits, [row.sampler for row in rows])
+        tokens = self._runner.sample(logits, [row.sampler for row in rows])
         known = _logprobs(rows, tokens, logits)
         # From the last slot down: rows that end together then need not be moved around each other.
         for row, token in reversed(list(zip(rows, tokens, strict=True))):

@@ -83,6 +83,26 @@ class Delta:
     prompt_logprobs: PromptLogprobs | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many answers are under way and how many wait."""
+
+    answering: int
+    waiting: int
+
+
+@dataclass(slots=True)
+class Totals:
+    """What was done since the start; written by one thread alone."""
+
+    prompt: int = 0  # tokens of prompts that got a slot
+    hits: int = 0  # prompts that started from a copy
+    reused: int = 0  # tokens of theirs that were not read
+    generated: int = 0  # tokens sampled
+    preempted: int = 0  # times a long answer gave way to a short one
+    steps: int = 0
+
+
 Deliver = Callable[[list[tuple["Generation", Delta]]], None]
 
 

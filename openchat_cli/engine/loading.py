@@ -11,15 +11,16 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from openchat_cli.core import jsonl
+from openchat_cli.core import jsonl, registry
 from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.manifest import Manifest, read_manifest, resolve_type
 from openchat_cli.core.progress import Progress
 from openchat_cli.core.registry import ModelType
 from openchat_cli.core.tokens import ChatTokenizer, load_tokenizer
-from openchat_cli.engine import quantized
+from openchat_cli.engine import cuda, quantized
 from openchat_cli.engine.runner import Runner
-from openchat_cli.engine.settings import Dtype, EngineSettings
+from openchat_cli.engine.settings import CPU_SLOTS, Dtype, EngineSettings
+from openchat_cli.model import hub
 from openchat_cli.model.load import load_model
 
 _SMALL = 20_000_000  # parameters
@@ -33,11 +34,22 @@ class Parts:
     tokenizer: ChatTokenizer
     kind: ModelType
     end_tokens: Sequence[int]
+    weight_bytes: int
 
 
 def load_parts(settings: EngineSettings, *, progress: Progress) -> Parts:
-    """Load what `settings` names. Raises InputError or UsageError where it does not fit."""
-    path = settings.model_path
+    """Load what `settings` names, from the hub where it is no folder here.
+
+    `progress` is told of one piece of work after another, which /health shows. Raises InputError or
+    UsageError where something does not fit.
+    """
+    if settings.model_type is not None:
+        registry.get(settings.model_type, settings.model_file)  # refused before a long download
+    typed = settings.model_type is not None
+    code = settings.trust_remote_code
+    path = hub.local(settings.model_path, typed=typed, code=code, progress=progress)
+    if not path.is_dir():
+        raise hub.no_such_folder(path)
     kind = resolve_type(settings.model_type, model_path=path, model_file=settings.model_file)
     tokenizer = load_tokenizer(path, kind)
     device = _device(settings.device)
@@ -45,32 +57,58 @@ def load_parts(settings: EngineSettings, *, progress: Progress) -> Parts:
     if settings.quantize is not None:
         quantized.check(settings.quantize, device, dtype)
     manifest = read_manifest(path) or _of_release(path, kind, tokenizer)
-    with progress.task(f"loading {path.name or path}", total=1, unit="models") as task:
-        model = load_model(
-            path,
-            dtype=dtype,
-            device=device,
-            attention="sdpa",
-            manifest=manifest,
-        )
-        if settings.quantize is not None:
+    model = load_model(
+        path,
+        dtype=dtype,
+        device=device,
+        attention="sdpa",
+        manifest=manifest,
+        trust_remote_code=settings.trust_remote_code,
+        progress=progress,
+    )
+    if settings.quantize is not None:
+        with progress.task(f"rounding the weights to {settings.quantize}", 1, "models") as task:
             quantized.quantize(model, settings.quantize, device)
-        task.advance()
+            task.advance()
     if device.type == "cpu":
         torch.set_num_threads(settings.threads or _threads_for(model))
     found = model.config.model_type
     if found != kind.architecture:
         raise InputError(f"{path}: a {found} model, model type {kind.name} is {kind.architecture}")
-    runner = Runner(
-        model,
-        slots=settings.max_slots,
-        context=_context(settings.context, manifest, model.config),
-        vocab_size=min(model.config.vocab_size, tokenizer.vocab_size),
-        memory=settings.gpu_memory_utilization,
-    )
-    if runner.slots < settings.max_slots:
-        progress.note(f"memory holds {runner.slots} slots of the {settings.max_slots} asked for")
-    return Parts(runner, tokenizer, kind, _end_tokens(model))
+    context = _context(settings.context, manifest, model.config)
+    vocab_size = min(model.config.vocab_size, tokenizer.vocab_size)
+    weight_bytes = _bytes(model)  # before layers are repacked into what torch can't count
+    runner = _runner(model, settings, context=context, vocab_size=vocab_size, progress=progress)
+    return Parts(runner, tokenizer, kind, _end_tokens(model), weight_bytes)
+
+
+def _runner(
+    model: PreTrainedModel,
+    settings: EngineSettings,
+    *,
+    context: int,
+    vocab_size: int,
+    progress: Progress,
+) -> Runner:
+    if model.device.type == "cuda":
+        return cuda.start(
+            model, settings, context=context, vocab_size=vocab_size, progress=progress
+        )
+    slots = max(settings.max_slots or CPU_SLOTS, settings.max_concurrency or 0)
+    return Runner(model, slots=slots, context=context, vocab_size=vocab_size)
+
+
+def _bytes(model: PreTrainedModel) -> int:
+    """What the weights take; those that two layers share count once."""
+    return sum(_size(weight) for weight in (*model.parameters(), *model.buffers()))
+
+
+def _size(weight: torch.Tensor) -> int:
+    """A tensor's bytes; torchao's tensors call themselves as large as what they stand for."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        return weight.nbytes
+    names, _ = weight.__tensor_flatten__()
+    return sum(_size(getattr(weight, name)) for name in names)
 
 
 def _of_release(path: Path, kind: ModelType, tokenizer: ChatTokenizer) -> Manifest:

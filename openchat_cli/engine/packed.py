@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openchat_cli.engine import quantized
+from openchat_cli.engine.quantized import Int8Linear
+
 _ROWS = 32  # what the layout is best for; any number of rows works
 
 
@@ -25,27 +28,22 @@ class PackedLinear(nn.Module):
         self.bias = linear.bias
         # Not a parameter: an opaque tensor, which only these kernels can read.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, inputs: Tensor) -> Tensor:
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self._weight, self.bias, "none", [], ""
-        )
+        made: Tensor = self._product(inputs, self._weight, self.bias, "none", [], "")
         return made
 
 
-def pack(model: nn.Module, dtype: torch.dtype) -> int:
-    """Replace a model's linear layers, in place, where this machine gains by it; gives how many."""
-    if not _gains(dtype):
-        return 0
-    found = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if type(child) is nn.Linear  # a subclass does something of its own
-    ]
-    for module, name in found:
-        setattr(module, name, PackedLinear(getattr(module, name)))
-    return len(found)
+def pack(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace a model's linear layers, in place, where this machine gains by it."""
+    gains = _gains(dtype)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is Int8Linear:
+                setattr(module, name, quantized.pack(child))
+            elif type(child) is nn.Linear and gains:  # a subclass does something of its own
+                setattr(module, name, PackedLinear(child))
 
 
 def _gains(dtype: torch.dtype) -> bool:

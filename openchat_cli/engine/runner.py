@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from openchat_cli.core.errors import UsageError
 from openchat_cli.engine import attention, packed
-from openchat_cli.engine.cache import DecodeStep, PrefillStep, SlotCache, Span
+from openchat_cli.engine.cache import DecodeStep, PrefillStep, SlotCache, Span, Step
+from openchat_cli.engine.layers import join
+from openchat_cli.engine.sampling import RowSampler, sample
 
 # Decoders whose layers all attend to everything before, with one cache entry a layer: what the
 # slots and masks here are right for.
@@ -21,13 +23,19 @@ ARCHITECTURES = ("llama", "gpt_bigcode", "mistral")
 _CALL_BYTES = 100_000
 
 
+class Forward(Step, Protocol):
+    """A forward pass with what goes into it: token ids and their positions [rows, tokens]."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+
+
 class Runner:
     """A causal language model and its slots; the model is taken over (its attention, and on a CPU
     its linear layers, are replaced).
 
-    `slots` requests of up to `context` tokens fit; on CUDA `slots` is cut to what `memory` (a share
-    of the free device memory) holds. `vocab_size` cuts the logits to the tokeniser's ids, since
-    models pad their vocabulary. Call it inside `torch.inference_mode()`.
+    `slots` requests of up to `context` tokens fit. `vocab_size` cuts the logits to the tokeniser's
+    ids, since models pad their vocabulary. Call it inside `torch.inference_mode()`.
     """
 
     def __init__(
@@ -37,7 +45,6 @@ class Runner:
         slots: int,
         context: int,
         vocab_size: int,
-        memory: float = 0.9,
     ) -> None:
         config = model.config
         if config.model_type not in ARCHITECTURES:
@@ -50,16 +57,19 @@ class Runner:
         self.vocab_size = vocab_size
         heads, size = _key_value_shape(config)
         layers = config.num_hidden_layers
-        slot_bytes = 2 * layers * heads * context * size * model.dtype.itemsize
-        self.slots = _fitting(slots, slot_bytes, self.device, memory)
+        self.slots = slots
         shape = (self.slots, heads, context, size)
         self.contents = SlotCache([shape] * layers, model.dtype, self.device)
         window = getattr(config, "sliding_window", None)
         self._window = window if window is not None and window < context else None
-        position_bytes = 2 * heads * size * model.dtype.itemsize
+        position_bytes = 2 * heads * size * model.dtype.itemsize  # of one layer
+        self.token_bytes = layers * position_bytes  # of a slot, for one token
+        self.slot_bytes = self.token_bytes * slots * context  # of all slots, once they are full
+        self.dtype = str(model.dtype).removeprefix("torch.")
         # From how many needless positions a row on each row attends alone; never where None.
         self.apart = _CALL_BYTES // position_bytes if self.device.type == "cpu" else None
         if self.device.type == "cpu":
+            join(model)
             packed.pack(model, model.dtype)
         # Four dimensions are taken for a finished mask, so that transformers makes none; the step's
         # own attention reads none.
@@ -93,7 +103,11 @@ class Runner:
         logits: Tensor = self._head(hidden)
         return logits[:, : self.vocab_size]
 
-    def _hidden(self, step: PrefillStep | DecodeStep) -> Tensor:
+    def sample(self, logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
+        """The next token of each row of logits [rows, vocab]; None where they are not numbers."""
+        return sample(logits, rows)
+
+    def _hidden(self, step: Forward) -> Tensor:
         self.contents.step = step
         hidden: Tensor = self.model.base_model(
             input_ids=step.input_ids,
@@ -113,16 +127,3 @@ def _key_value_shape(config: Any) -> tuple[int, int]:
     if config.model_type == "gpt_bigcode":
         return (1 if config.multi_query else queries), size
     return config.num_key_value_heads, size
-
-
-def _fitting(slots: int, slot_bytes: int, device: torch.device, memory: float) -> int:
-    if device.type != "cuda":
-        return slots
-    free, _ = torch.cuda.mem_get_info(device)
-    fit = int(free * memory) // slot_bytes
-    if fit < 1:
-        hint = "a shorter --context, or a smaller model, needs less"
-        gib = 2**30
-        message = f"one request needs {slot_bytes / gib:.1f} GiB, {free / gib:.1f} GiB are free"
-        raise UsageError(message, hint)
-    return min(slots, fit)

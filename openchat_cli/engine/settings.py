@@ -13,6 +13,8 @@ from openchat_cli.core.errors import UsageError
 Dtype = Literal["auto", "fp32", "bf16"]
 Quantize = Literal["int8", "int4"]
 MAX_LOGPROBS = 20
+CPU_SLOTS = 32
+GPU_SLOTS = 256  # at most; fewer where memory holds fewer
 
 # Dividing logits by less than this leaves the numbers that float32 has.
 _GREEDY_BELOW = 1e-5
@@ -22,19 +24,20 @@ _GREEDY_BELOW = 1e-5
 class EngineSettings:
     """How the model is loaded and how many requests it answers at once."""
 
-    model_path: Path
+    model_path: Path  # a folder, or a model's name on the hub
     model_type: str | None = None  # read from the folder's openchat.json when absent
     model_file: Path | None = None
     device: str = "auto"  # "auto": cuda where there is one, else cpu; or any torch device
     dtype: Dtype = "auto"  # "auto": bf16 on CUDA, fp32 on CPU
     quantize: Quantize | None = None  # round the weights, for speed and memory
     context: int | None = None  # tokens a request may hold; the model's own when absent
-    max_slots: int = 32  # requests answered together
+    max_slots: int | None = None  # requests answered together; by the device when absent
     max_concurrency: int | None = None  # of the slots; the others only keep beginnings to reuse
     queue_size: int = 256  # answers that may wait for a slot
     prefill_tokens: int = 1024  # prompt tokens read in one step, over all requests
     threads: int | None = None  # CPU threads of torch; its own choice when absent
-    gpu_memory_utilization: float = 0.9  # share of a GPU's free memory for the slots
+    gpu_memory_utilization: float = 0.9  # share of a GPU's memory that may be in use in all
+    trust_remote_code: bool = False  # run the Python files of a model folder that brings its own
 
     def __post_init__(self) -> None:
         counts = ("max_slots", "max_concurrency", "prefill_tokens", "context", "threads")

@@ -14,6 +14,7 @@ from openchat_cli.core.records import Answer, Question
 from openchat_cli.evaluation import benchmarks, run_layout
 from openchat_cli.evaluation.asking import EndpointSource, FolderSource, Wanted
 from openchat_cli.evaluation.settings import AnswerSettings
+from openchat_cli.model import hub
 
 Source = EndpointSource | FolderSource
 
@@ -35,7 +36,7 @@ def answer(settings: AnswerSettings, *, progress: Progress = SILENT) -> AnswerSu
     An answer that failed is written with its `error`; a rerun asks for those again and for no
     others. Raises UsageError for outputs made with other settings unless `force`.
     """
-    sources = _sources(settings)
+    sources = _sources(settings, progress)
     questions = benchmarks.load_questions(settings.questions, settings.benchmark)
     benchmarks.keep_with_run(settings.out, questions, force=settings.force)
     summary = AnswerSummary((), (), 0, 0, 0)
@@ -48,7 +49,7 @@ def answer(settings: AnswerSettings, *, progress: Progress = SILENT) -> AnswerSu
     return summary
 
 
-def _sources(settings: AnswerSettings) -> list[Source]:
+def _sources(settings: AnswerSettings, progress: Progress) -> list[Source]:
     """Whom to ask; UsageError where that is not clear."""
     if settings.model_paths and settings.model:
         raise UsageError("give a model folder or an endpoint's model, not both")
@@ -56,13 +57,13 @@ def _sources(settings: AnswerSettings) -> list[Source]:
         settings.endpoint.require_key("--model-path answers from a local model")
         name = settings.name or settings.model
         return [EndpointSource(settings.endpoint, settings.model, name, settings.sampling)]
-    folders = [folder for path in settings.model_paths for folder in model_folders(path)]
-    if not folders:
+    found = [model for path in settings.model_paths for model in named_models(path, progress)]
+    if not found:
         hint = "--model-path FOLDER, or --url URL --model NAME"
         raise UsageError("no model to answer with", hint)
-    if settings.name and len(folders) > 1:
-        raise UsageError(f"one --name for {len(folders)} models: leave it out")
-    names = [settings.name or folder.resolve().name for folder in folders]
+    if settings.name and len(found) > 1:
+        raise UsageError(f"one --name for {len(found)} models: leave it out")
+    names = [settings.name or name for name, _ in found]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise UsageError(
@@ -70,12 +71,18 @@ def _sources(settings: AnswerSettings) -> list[Source]:
         )
     return [
         FolderSource(folder, name, settings.sampling, settings.local)
-        for folder, name in zip(folders, names, strict=True)
+        for (_, folder), name in zip(found, names, strict=True)
     ]
 
 
-def model_folders(path: Path) -> list[Path]:
-    """The model folder at a path, or the model folders in it."""
+def named_models(path: Path, progress: Progress = SILENT) -> list[tuple[str, Path]]:
+    """The model at a path, or the models in it, or the hub's model of that name: (name, folder)."""
+    if not path.exists() and hub.is_name(path):
+        return [(hub.short_name(path), hub.local(path, progress=progress))]
+    return [(folder.resolve().name, folder) for folder in _model_folders(path)]
+
+
+def _model_folders(path: Path) -> list[Path]:
     if (path / "config.json").is_file():
         return [path]
     if not path.is_dir():

@@ -10,7 +10,7 @@ from openchat_cli.core.errors import InputError, UsageError
 from openchat_cli.core.progress import SILENT, Progress
 from openchat_cli.core.records import Answer, Question
 from openchat_cli.evaluation import benchmarks, run_layout
-from openchat_cli.evaluation.answer import AnswerSummary, Source, answer_with, model_folders
+from openchat_cli.evaluation.answer import AnswerSummary, Source, answer_with, named_models
 from openchat_cli.evaluation.asking import EndpointSource, FolderSource
 from openchat_cli.evaluation.foreign_answers import read_alpaca_questions, read_any_answers
 from openchat_cli.evaluation.settings import BaselineSettings
@@ -27,7 +27,7 @@ def baseline(settings: BaselineSettings, *, progress: Progress = SILENT) -> Answ
         raise UsageError("a baseline comes from exactly one place", hint)
     if settings.answers is not None:
         return _taken_over(settings, settings.answers, progress)
-    source = _source(settings)
+    source = _source(settings, progress)
     questions = benchmarks.load_questions(settings.questions, settings.benchmark, run=settings.out)
     benchmarks.keep_with_run(settings.out, questions, force=settings.force)
     path = run_layout.baseline_file(settings.out, source.name)
@@ -36,16 +36,16 @@ def baseline(settings: BaselineSettings, *, progress: Progress = SILENT) -> Answ
     )
 
 
-def _source(settings: BaselineSettings) -> Source:
+def _source(settings: BaselineSettings, progress: Progress) -> Source:
     if settings.model is not None:
         settings.endpoint.require_key("--model-path takes a local model, --from a file")
         name = settings.name or settings.model
         return EndpointSource(settings.endpoint, settings.model, name, settings.sampling)
-    folders = model_folders(settings.model_path or Path())
-    if len(folders) != 1:
-        raise UsageError(f"{settings.model_path}: one model is a baseline, here are {len(folders)}")
-    name = settings.name or folders[0].resolve().name
-    return FolderSource(folders[0], name, settings.sampling, settings.local)
+    models = named_models(settings.model_path or Path(), progress)
+    if len(models) != 1:
+        raise UsageError(f"{settings.model_path}: one model is a baseline, here are {len(models)}")
+    ((name, folder),) = models
+    return FolderSource(folder, settings.name or name, settings.sampling, settings.local)
 
 
 def _taken_over(settings: BaselineSettings, file: Path, progress: Progress) -> AnswerSummary:

@@ -21,7 +21,8 @@ from openchat_cli.core.tokens import ChatTokenizer
 
 Json = dict[str, Any]
 
-# Waiting system texts go before the next user message, as templates.fold_system has it.
+# Waiting system texts go before the next user message, as templates.fold_system has it. Roles that
+# a type lacks, parts of texts and calls are read as serving/messages.py reads them.
 _TEMPLATE = """\
 {%- set state = namespace(waiting='') -%}
 {%- macro turn(role, text) -%}
@@ -33,15 +34,39 @@ _TEMPLATE = """\
     {{- text | replace(part, '') | replace(guard, '')BREAKS -}}
     {{- eot -}}
 {%- endmacro -%}
+{%- macro calls_of(message) -%}
+    {%- for call in message['tool_calls'] -%}
+        {%- set asked = call['function'] -%}
+        {%- set given = asked['arguments'] -%}
+        {{- '\\n{"name": ' ~ (asked['name'] | tojson) -}}
+        {%- if given is defined -%}
+            {{- ', "arguments": ' ~ ((given if given is string else given | tojson) | tojson) -}}
+        {%- endif -%}
+        {{- '}' -}}
+    {%- endfor -%}
+{%- endmacro -%}
 {{- bos -}}
 {%- for message in messages -%}
-    {%- if message['role'] == 'system' and 'system' not in roles -%}
-        {%- set state.waiting = state.waiting ~ message['content'] ~ '\\n\\n' -%}
-    {%- elif message['role'] == 'user' -%}
-        {{- turn('user', state.waiting ~ message['content']) -}}
+    {%- set role = message['role'] -%}
+    {%- if role == 'developer' and role not in roles -%}
+        {%- set role = 'system' -%}
+    {%- elif role in ('tool', 'function') and role not in roles -%}
+        {%- set role = 'tool' if 'tool' in roles else 'user' -%}
+    {%- endif -%}
+    {%- set content = message['content'] or '' -%}
+    {%- if content is not string -%}
+        {%- set content = content | map(attribute='text') | join('') -%}
+    {%- endif -%}
+    {%- if message['tool_calls'] -%}
+        {%- set content = (content ~ calls_of(message)).lstrip('\\n') -%}
+    {%- endif -%}
+    {%- if role == 'system' and 'system' not in roles -%}
+        {%- set state.waiting = state.waiting ~ content ~ '\\n\\n' -%}
+    {%- elif role == 'user' -%}
+        {{- turn('user', state.waiting ~ content) -}}
         {%- set state.waiting = '' -%}
     {%- else -%}
-        {{- turn(message['role'], message['content']) -}}
+        {{- turn(role, content) -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if state.waiting -%}

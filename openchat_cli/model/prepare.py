@@ -5,7 +5,6 @@ context, the chat template. Tensors are streamed, so that memory stays below a f
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,8 +21,6 @@ from openchat_cli.model.settings import Dtype, PrepareSettings, PrepareSummary
 if TYPE_CHECKING:
     import torch
 
-# Buffers that old checkpoints hold beside the weights; each is computed from the configuration.
-_BUFFERS = re.compile(r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$")
 _NORMAL_STD = 0.02
 
 
@@ -108,7 +105,7 @@ def _plan(settings: PrepareSettings, kind: ModelType, tokenizer: ChatTokenizer) 
     names = [
         name
         for name in checkpoint.names
-        if name in skeleton.shapes or not (_BUFFERS.search(name) or _is_tied(name))
+        if name in skeleton.shapes or not (weights.is_computed(name) or weights.is_tied(name))
     ]
     shapes = {name: checkpoint.shape(name) for name in names}
     weights.compare(settings.base, skeleton.shapes, shapes)
@@ -136,11 +133,6 @@ def _plan(settings: PrepareSettings, kind: ModelType, tokenizer: ChatTokenizer) 
         seed=settings.seed,
         dtype=settings.dtype,
     )
-
-
-def _is_tied(name: str) -> bool:
-    """Whether an unexpected tensor is a tied output embedding, saved though it is the input's."""
-    return name == "lm_head.weight"
 
 
 @dataclass(frozen=True)

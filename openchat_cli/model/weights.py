@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +20,19 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 2 * 1024**3
 _INDEX = "model.safetensors.index.json"
+# Pickled weights that nothing here reads, whatever is in them.
+_OTHER_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# Buffers that old checkpoints hold beside the weights; each is computed from the configuration.
+_BUFFERS = re.compile(r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$")
+# Bits of safetensors' dtypes that are not 16.
+_BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "I8": 8, "U8": 8, "BOOL": 8}
 
 
 class Checkpoint:
     """The tensors of a model folder: `model.safetensors`, its shards, or 2023's `.bin` files.
 
     Pickles are read with `weights_only`: tensors come out, no code runs. Raises InputError where
-    the weights are missing, incomplete or damaged.
+    the weights are missing, incomplete, damaged, or of another pickled format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,6 +44,11 @@ class Checkpoint:
     def names(self) -> list[str]:
         """Every tensor's name, in file order."""
         return list(self._where)
+
+    @property
+    def pickled(self) -> bool:
+        """Whether the tensors are in `.bin` files."""
+        return any(isinstance(file, dict) for file in self._open.values())
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor, read from the disk when used."""
@@ -49,23 +63,43 @@ class Checkpoint:
             return list(file[name].shape)
         return list(file.get_slice(name).get_shape())
 
+    def size(self, name: str) -> int:
+        """A tensor's bytes, without reading it."""
+        file = self._open[self._where[name]]
+        if isinstance(file, dict):
+            return int(file[name].nbytes)
+        part = file.get_slice(name)
+        return int(math.prod(part.get_shape())) * _BITS.get(part.get_dtype(), 16) // 8
+
     def _locate(self) -> dict[str, str]:
         for single, index, opener in (
             ("model.safetensors", _INDEX, _open_safetensors),
             ("pytorch_model.bin", "pytorch_model.bin.index.json", _open_pickle),
         ):
             if (self.folder / index).is_file():
-                return self._sharded(self.folder / index, opener)
+                return self._sharded(self.folder / index, Path(single).suffix, opener)
             if (self.folder / single).is_file():
                 return dict.fromkeys(self._names_in(single, opener), single)
+        others = [path.name for path in self.folder.iterdir() if path.suffix in _OTHER_PICKLES]
+        if others:
+            raise InputError(
+                f"{self.folder}: its weights ({min(others)}) are a pickle, which may run code when "
+                "it is read: refused",
+                "safetensors and pytorch_model.bin (read as plain tensors) are taken",
+            )
         raise InputError(
             f"{self.folder}: no weights there (model.safetensors, its shards, or .bin files)",
             "a base folder holds config.json, the tokeniser and the weights",
         )
 
-    def _sharded(self, index: Path, opener: Callable[[Path], Any]) -> dict[str, str]:
-        where = jsonl.read_json(index).get("weight_map", {})
-        for shard in sorted(set(where.values())):
+    def _sharded(self, index: Path, suffix: str, opener: Callable[[Path], Any]) -> dict[str, str]:
+        table = jsonl.read_json(index)
+        where = table.get("weight_map") if isinstance(table, dict) else None
+        if not isinstance(where, dict) or not where:
+            raise InputError(f"{index}: no weight_map, which says where each tensor is")
+        for shard in sorted(set(map(str, where.values()))):
+            if Path(shard).name != shard or not shard.endswith(suffix):
+                raise InputError(f"{index}: names {shard!r}, which is no {suffix} file beside it")
             held = self._names_in(shard, opener)
             lost = [name for name, file in where.items() if file == shard and name not in held]
             if lost:
@@ -96,13 +130,37 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
-        # Old files are not zip archives and can't be mapped.
-        with contextlib.suppress(RuntimeError):
-            return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle, which fails anyway or is right
+            # Old files are not zip archives and can't be mapped.
+            with contextlib.suppress(RuntimeError, ValueError):
+                return _tensors(path, torch.load(path, "cpu", weights_only=True, mmap=True))
+            return _tensors(path, torch.load(path, "cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        wanted = _WANTED.search(str(error))
+        what = f"calls {wanted[1]}" if wanted else "is not a whole pickle"
+        raise InputError(
+            f"{path}: {what}, so it is more than plain tensors: refused, nothing of it was run",
+            "take the model's safetensors, or its weights from their first source",
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: can't be read as plain tensors ({reason})") from None
+
+
+# How torch says which function a pickle wanted.
+_WANTED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def _tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no table of tensors")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise InputError(f"{path}: {name!r} is no tensor")
+    return dict(found)
 
 
 def write(
@@ -163,10 +221,21 @@ class Skeleton:
     embeddings: tuple[str, ...]  # the input's, and the output's where it is not tied to it
 
 
-def skeleton(folder: Path) -> Skeleton:
+def is_computed(name: str) -> bool:
+    """Whether an old checkpoint's tensor is no weight: the configuration gives its numbers."""
+    return _BUFFERS.search(name) is not None
+
+
+def is_tied(name: str) -> bool:
+    """Whether an unexpected tensor is a tied output embedding, saved though it is the input's."""
+    return name == "lm_head.weight"
+
+
+def skeleton(folder: Path, *, trust_remote_code: bool = False) -> Skeleton:
     """The tensors that belong to the folder's config.json.
 
-    The model is built without memory, so this costs no more than the import of torch.
+    The model is built without memory, so this costs no more than the import of torch. Code that
+    the folder brings runs only where it is trusted.
     """
     import torch
     from huggingface_hub.errors import StrictDataclassError
@@ -174,9 +243,11 @@ def skeleton(folder: Path) -> Skeleton:
 
     build: Any = AutoModelForCausalLM.from_config
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
         with torch.device("meta"):
-            model = build(config, trust_remote_code=False)
+            model = build(config, trust_remote_code=trust_remote_code)
     except StrictDataclassError as error:  # says on its first line that, on its last why
         raise _unbuildable(folder, str(error).strip().splitlines()[-1].strip()) from None
     except (ValueError, TypeError, KeyError, OSError, ImportError) as error:

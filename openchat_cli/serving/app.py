@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from openchat_cli.core import templates
 from openchat_cli.core.errors import InputError, OpenChatError
 from openchat_cli.engine.generation import Completion
 from openchat_cli.engine.settings import SamplingParams
@@ -16,7 +15,7 @@ from openchat_cli.serving import fields, protocol, replies, tables
 from openchat_cli.serving.body import read_body
 from openchat_cli.serving.bridge import Answers, ClientGoneError
 from openchat_cli.serving.choices import Choice
-from openchat_cli.serving.errors import ApiError, from_engine, shutting_down
+from openchat_cli.serving.errors import ApiError, failure_of, from_engine, shutting_down
 from openchat_cli.serving.messages import for_type
 from openchat_cli.serving.metrics import CONTENT_TYPE
 from openchat_cli.serving.middleware import error_response, stack
@@ -24,6 +23,13 @@ from openchat_cli.serving.plain_routes import PlainRoutes
 from openchat_cli.serving.replies import Reply
 from openchat_cli.serving.service import Service
 from openchat_cli.serving.unknown import explained
+from openchat_cli.serving.upstream import UpstreamEngine
+from openchat_cli.serving.upstream_choices import (
+    UpstreamChoice,
+    chat_prompt,
+    choice_of,
+    plain_prompts,
+)
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+
+AnyChoice = Choice | UpstreamChoice
 
 _LARGE = 2**16  # bytes of a body that takes a while to parse
 
@@ -121,13 +129,13 @@ class Routes:
         asked = protocol.parse_chat(body, table, self._service.defaults)
         model = self._checked_model(asked.model)
         try:
-            prompt = await asyncio.to_thread(
-                templates.prompt, engine.kind, engine.tokenizer, for_type(asked.messages, roles)
-            )
+            messages = for_type(asked.messages, roles)
+            prompt = await asyncio.to_thread(chat_prompt, engine, messages)
         except InputError as error:
             raise from_engine(error, "messages") from None
         choices = [
-            Choice(engine, asked.options, prompt, None, chat=True) for _ in range(asked.options.n)
+            choice_of(engine, asked.options, prompt, None, chat=True)
+            for _ in range(asked.options.n)
         ]
         return await self._answer(request, asked.options, [prompt], choices, model, "messages")
 
@@ -137,10 +145,12 @@ class Routes:
         table = tables.completion_table(self._service.served)
         asked = protocol.parse_completion(body, table, self._service.defaults)
         model = self._checked_model(asked.model)
-        prompts = await asyncio.to_thread(self._plain_prompts, asked.prompts)
         engine = self._service.bridge.engine
+        prompts = await asyncio.to_thread(
+            plain_prompts, engine, asked.prompts, echo=asked.options.echo
+        )
         choices = [
-            Choice(engine, asked.options, prompt, _if_text(said), chat=False)
+            choice_of(engine, asked.options, prompt, _if_text(said), chat=False)
             for prompt, said in zip(prompts, asked.prompts, strict=True)
             for _ in range(asked.options.n)
         ]
@@ -152,14 +162,6 @@ class Routes:
             self._service.check_model(name)
         return name or self._service.model
 
-    def _plain_prompts(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
-        tokenizer = self._service.bridge.engine.tokenizer
-        start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-        return [
-            [*start, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
-            for prompt in prompts
-        ]
-
     async def _body(self, request: Request) -> fields.Body:
         data = await read_body(request, self._service.settings.max_body_bytes)
         parse = fields.parse_object
@@ -170,7 +172,7 @@ class Routes:
         request: Request,
         options: protocol.Options,
         prompts: Sequence[Sequence[int]],
-        choices: Sequence[Choice],
+        choices: Sequence[AnyChoice],
         model: str,
         param: str,
     ) -> ASGIApp:
@@ -187,9 +189,10 @@ class Routes:
             raise from_engine(error, param) from None
         reply = Reply.new(model, chat=chat, include_usage=options.include_usage)
         counts = request.scope["state"]["counts"]
-        counts["prompt"] = prompt_tokens = sum(map(len, prompts))
+        counts["prompt"] = sum(map(len, prompts))  # none where somebody else renders them
         if options.stream:
-            return EventStream(reply, answers, choices, prompt_tokens, counts)
+            waits = isinstance(self._service.bridge.engine, UpstreamEngine)
+            return EventStream(reply, answers, choices, options.n, counts, waits=waits)
         async with watched(answers, request.receive):
             try:
                 done = await answers.completions()
@@ -197,8 +200,7 @@ class Routes:
                 return _Nothing()
         for completion in done:
             _check_whole(completion)
-        usage = replies.usage(prompt_tokens, done)
-        counts["completion"] = usage["completion_tokens"]
+        usage = _usage(done, options.n, counts)
         listed = [
             reply.choice(index, *choice.whole(completion), completion.finish_reason)
             for index, (choice, completion) in enumerate(zip(choices, done, strict=True))
@@ -207,7 +209,7 @@ class Routes:
 
     def _check_count(self, answers: int, param: str) -> None:
         """ApiError 400 for more answers than ever find a place: a 429 would be tried for ever."""
-        most = self._service.bridge.engine.slots + self._service.settings.engine.queue_size
+        most = self._service.bridge.engine.slots + self._service.settings.queue_size
         if answers > most:
             reason = f"{answers} answers to one request, and this server takes {most} at most"
             raise fields.invalid_value("n" if param == "messages" else param, reason)
@@ -217,9 +219,18 @@ def _if_text(prompt: str | list[int]) -> str | None:
     return prompt if isinstance(prompt, str) else None
 
 
+def _usage(done: Sequence[Completion], n: int, counts: dict[str, int]) -> replies.Body:
+    """The token counts, also for the log; each prompt has `n` answers and is counted once."""
+    prompts = [done[first : first + n] for first in range(0, len(done), n)]
+    usage = replies.usage(sum(max(one.prompt_tokens for one in of) for of in prompts), done)
+    counts |= {"prompt": usage["prompt_tokens"], "completion": usage["completion_tokens"]}
+    return usage
+
+
 def _check_whole(completion: Completion) -> None:
-    if completion.error is not None:
-        raise ApiError(500, completion.error, code="generation_failed")
+    failure = failure_of(completion)
+    if failure is not None:
+        raise failure
     if completion.finish_reason == "abort":
         raise shutting_down()
 
@@ -238,15 +249,18 @@ class EventStream:
         self,
         reply: Reply,
         answers: Answers,
-        choices: Sequence[Choice],
-        prompt_tokens: int,
+        choices: Sequence[AnyChoice],
+        n: int,
         counts: dict[str, int],
+        *,
+        waits: bool = False,
     ) -> None:
         self._reply = reply
         self._answers = answers
         self._choices = choices
-        self._prompt_tokens = prompt_tokens
+        self._n = n
         self._counts = counts
+        self._waits = waits  # for the upstream's status, which is ours too
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [
@@ -254,10 +268,14 @@ class EventStream:
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),  # nginx would hold the chunks back
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = b""
         async with watched(self._answers, receive):
             with contextlib.suppress(ClientGoneError):
+                if self._waits:
+                    ended = await self._answers.first()
+                    if ended is not None:
+                        _check_whole(ended)
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
                 try:
                     async for chunk in self._events():
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -269,7 +287,7 @@ class EventStream:
 
     async def _events(self) -> AsyncIterator[bytes]:
         reply = self._reply
-        done: list[Completion] = []
+        done: dict[int, Completion] = {}
         if reply.chat:
             for choice in range(len(self._answers.generations)):
                 yield replies.event(reply.role_chunk(choice))
@@ -285,10 +303,9 @@ class EventStream:
             except ApiError as error:  # too late for a status: the stream says it
                 yield replies.event(error.body())
                 return
-            done.append(completion)
+            done[choice] = completion
             yield replies.event(reply.finish_chunk(choice, completion.finish_reason))
-        usage = replies.usage(self._prompt_tokens, done)
-        self._counts["completion"] = usage["completion_tokens"]
+        usage = _usage([done[choice] for choice in sorted(done)], self._n, self._counts)
         if reply.include_usage:
             yield replies.event(reply.usage_chunk(usage))
         yield replies.DONE

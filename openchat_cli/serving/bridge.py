@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from openchat_cli.engine.generation import Completion, Delta, Generation
 from openchat_cli.engine.settings import SamplingParams
-from openchat_cli.serving.errors import timed_out
+from openchat_cli.serving.errors import failure_of, timed_out
 from openchat_cli.serving.record import Outcome, Record, current
+from openchat_cli.serving.upstream_choices import prompt_text
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 
 class ClientGoneError(Exception):
@@ -33,6 +34,17 @@ class Answers:
         self._record = record
         self._timer: asyncio.TimerHandle | None = None
         self.generations: list[Generation] = []
+
+    async def first(self) -> Completion | None:
+        """Wait until something has come, which stays to be read; an answer that is over already.
+
+        Raises what the iteration would: ClientGoneError, or ApiError once the time is up.
+        """
+        await self._changed.wait()
+        if self._ended is not None:
+            raise self._ended
+        ended = (deltas[-1].completion for deltas in self._ready.values())
+        return next((completion for completion in ended if completion is not None), None)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         open_choices = len(self.generations)
@@ -64,8 +76,9 @@ class Answers:
     def _note(self, record: Record, choice: int, completion: Completion) -> None:
         counts = record.counts
         counts["completion"] = counts.get("completion", 0) + completion.completion_tokens
-        if completion.error is not None and record.outcome is None:
-            record.outcome, record.error = "failed", "generation_failed"
+        failure = failure_of(completion)
+        if failure is not None and record.outcome is None:
+            record.fails(failure.status, failure.kind)
         if record.prompts is not None:
             record.answers[choice] = completion.text
 
@@ -112,7 +125,7 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
 class Bridge:
     """Submits to the engine from the event loop and brings its deltas back."""
 
-    def __init__(self, engine: Engine, *, timeout: float | None = None) -> None:
+    def __init__(self, engine: Backend, *, timeout: float | None = None) -> None:
         self.engine = engine
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -141,12 +154,8 @@ class Bridge:
         if record is not None:
             record.generations = answers.generations
             if record.prompts is not None:
-                record.prompts += [self._text(ids) for ids in prompts]
+                record.prompts += [prompt_text(self.engine, prompt) for prompt in prompts]
         return answers
-
-    def _text(self, ids: Sequence[int]) -> str:
-        """A prompt for the log, without control tokens."""
-        return b"".join(map(self.engine.tokenizer.token_bytes, ids)).decode("utf-8", "replace")
 
     def _deliver(self, batch: list[tuple[Generation, Delta]]) -> None:
         self._loop.call_soon_threadsafe(self._hand_out, batch)

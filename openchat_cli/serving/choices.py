@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from openchat_cli.engine.generation import Completion, Delta
 from openchat_cli.serving.logprobs import Spelling
 from openchat_cli.serving.protocol import Options
+from openchat_cli.serving.tokenise import control_names
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 Said = tuple[str, dict[str, Any] | None]  # text, `logprobs`
 
@@ -20,22 +21,22 @@ class Choice:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Backend,
         options: Options,
         prompt: Sequence[int],
         text: str | None,
         *,
         chat: bool,
     ) -> None:
-        kind, tokenizer = engine.kind, engine.tokenizer
-        control = {tokenizer.eot_id: kind.eot}
-        if tokenizer.bos_id is not None and kind.bos is not None:
-            control[tokenizer.bos_id] = kind.bos
+        bytes_of = engine.tokenizer.token_bytes
+        control = {
+            token: name for token, name in control_names(engine).items() if not bytes_of(token)
+        }
         self._chat = chat
         self._wanted = options.params.logprobs is not None
         self._prompt = list(prompt) if options.echo else []
         self._spelling = Spelling(
-            tokenizer.token_bytes, control, drop_space=engine.drops_space and (chat or options.echo)
+            bytes_of, control, drop_space=engine.drops_space and (chat or options.echo)
         )
         self._echo = ""
         if options.echo:
@@ -65,6 +66,6 @@ class Choice:
         return text, logprobs
 
 
-def _text(engine: Engine, prompt: Sequence[int]) -> str:
+def _text(engine: Backend, prompt: Sequence[int]) -> str:
     data = b"".join(map(engine.tokenizer.token_bytes, prompt))
     return (data.removeprefix(b" ") if engine.drops_space else data).decode("utf-8", "replace")

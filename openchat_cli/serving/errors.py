@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from openchat_cli.core.errors import InputError, OpenChatError, UsageError
-from openchat_cli.engine.generation import ContextLengthError, EngineError, QueueFullError
+from openchat_cli.engine.generation import (
+    Completion,
+    ContextLengthError,
+    EngineError,
+    QueueFullError,
+)
 
 _TYPES = {
     401: "authentication_error",
     429: "rate_limit_error",
     500: "server_error",
+    502: "server_error",
     503: "server_error",
     504: "server_error",
 }
@@ -37,16 +44,41 @@ class ApiError(Exception):
         self.code = code
         self.headers = dict(headers or {})
 
+    @property
+    def kind(self) -> str:
+        """What the log calls it: the code, or the type where it has none."""
+        return self.code or _type(self.status)
+
     def body(self) -> dict[str, Any]:
         """The JSON body."""
         return {
             "error": {
                 "message": self.message,
-                "type": _TYPES.get(self.status, "invalid_request_error"),
+                "type": _type(self.status),
                 "param": self.param,
                 "code": self.code,
             }
         }
+
+
+def _type(status: int) -> str:
+    return _TYPES.get(status, "invalid_request_error")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCompletion(Completion):
+    """An answer that a server behind this one did not give, and why."""
+
+    failure: ApiError | None = None
+
+
+def failure_of(completion: Completion) -> ApiError | None:
+    """What to tell the client of an answer that failed; None for one that did not."""
+    if isinstance(completion, FailedCompletion) and completion.failure is not None:
+        return completion.failure
+    if completion.error is not None:
+        return ApiError(500, completion.error, code="generation_failed")
+    return None
 
 
 def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:

@@ -44,12 +44,13 @@ def exposed(path: Path) -> bool:
 def read_key_file(path: Path) -> tuple[str, ...]:
     """The keys of a file, one a line; blank lines and lines with # are skipped."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file in UTF-8") from None
-    keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    stripped = map(str.strip, lines)
+    keys = tuple(line for line in stripped if line and not line.startswith("#"))
     if not keys:
         raise InputError(f"{path}: no key in it", "one key a line")
     return keys

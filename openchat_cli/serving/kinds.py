@@ -153,13 +153,17 @@ class Only:
     values: tuple[Json, ...] = ()
 
     def read(self, value: Json, name: str) -> Json:
-        # 0 and False are one to Python and two to JSON.
-        if not any(type(value) is type(known) and value == known for known in self.values):
+        if not any(_same(value, known) for known in self.values):
             raise fields.unsupported(name)
         return value
 
     def schema(self) -> Schema:
         return {"enum": list(self.values)} if self.values else {"type": "null"}
+
+
+def _same(one: Json, other: Json) -> bool:
+    """Whether JSON holds the two for equal; Python also takes 0 and False for one."""
+    return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)
 
 
 # --- several values ---
@@ -227,12 +231,16 @@ class LogitBias:
     """Token ids, which JSON has as strings, and what is added to their logits."""
 
     bias: Number
+    vocab_size: int
 
     def read(self, value: Json, name: str) -> Mapping[int, float]:
         found: dict[int, float] = {}
         for key, bias in fields.mapping(value, name).items():
             if not (key.isascii() and key.isdecimal() and len(key) < 12):
                 raise fields.invalid_value(name, "its keys must be token ids")
+            if int(key) >= self.vocab_size:
+                reason = f"{int(key)} is not one of the model's {self.vocab_size} token ids"
+                raise fields.invalid_value(name, reason)
             if bias is None:
                 raise fields.wrong_type(name, "a decimal", bias)
             found[int(key)] = self.bias.read(bias, name)

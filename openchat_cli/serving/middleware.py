@@ -270,8 +270,7 @@ def error_response(error: ApiError) -> ASGIApp:
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         record = scope.get("state", {}).get("record")
         if record is not None and record.outcome is None:
-            record.error = error.code or error.body()["error"]["type"]
-            record.outcome = "refused" if error.status < 500 else "failed"
+            record.fails(error.status, error.kind)
         response: ASGIApp = JSONResponse(error.body(), error.status, error.headers)
         if error.status == 413:
             response = Refusal(error)

@@ -18,12 +18,15 @@ _EVENTS = "text/event-stream"
 _ERRORS = {
     400: "The request can't be answered as it is.",
     401: "No key, or not one of the keys.",
+    403: "A web page of another origin asks, and there are no keys.",
     404: "No such model.",
+    408: "The body did not come in time.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     429: "Too many requests wait; try again after `Retry-After`.",
     500: "The answer failed.",
-    503: "The model is loading, or the server is shutting down.",
+    503: "The model is loading, the server is shutting down, or no slot was free in time.",
+    504: "The answer took longer than the server allows.",
 }
 
 
@@ -138,20 +141,20 @@ def _given(table: Table, *names: str) -> Schema:
 
 def _get(summary: str, answer: Schema, also: Collection[int] = ()) -> Schema:
     content = {_JSON: {"schema": answer}}
-    return {"summary": summary, "responses": _responses(content, {401, *also})}
+    return {"summary": summary, "responses": _responses(content, {401, 403, *also})}
 
 
 def _health() -> Schema:
     """Open to all, and with a body of its own where it is not well."""
     content = {_JSON: {"schema": ref("Health")}}
     unwell = {"description": "The model loads, or has stopped.", "content": content}
-    responses = {**_responses(content, ()), "503": unwell}
+    responses = {**_responses(content, {403}), "503": unwell}
     return {"summary": "Whether requests are answered", "security": [], "responses": responses}
 
 
 def _text(summary: str) -> Schema:
     content = {"text/plain": {"schema": {"type": "string"}}}
-    return {"summary": summary, "responses": _responses(content, {401})}
+    return {"summary": summary, "responses": _responses(content, {401, 403})}
 
 
 def _post(summary: str, body: Schema, answer: Schema, chunk: Schema | None = None) -> Schema:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
-    Work = Callable[[Engine, dict[str, Any]], dict[str, Any]]
+    Work = Callable[[Backend, dict[str, Any]], dict[str, Any]]
 
 
 class PlainRoutes:
@@ -47,6 +47,7 @@ class PlainRoutes:
         found = kinds.read(fields.parse_object(data), table(self._service.served))
         if "model" in found:
             self._service.check_model(found["model"])
+        tokenise.check(self._service.bridge.engine)
         try:
             answer = await asyncio.to_thread(work, self._service.bridge.engine, found)
         except InputError as error:

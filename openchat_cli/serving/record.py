@@ -51,6 +51,11 @@ class Record:
         firsts = [g.first_token for g in self.generations if g.first_token is not None]
         return min(firsts) - self.began if firsts else None
 
+    def fails(self, status: int, error: str) -> None:
+        """The answer is an error."""
+        self.outcome = "refused" if status < 500 else "failed"
+        self.error = error
+
     def line(self, total: float) -> dict[str, Any]:
         """The log's entry, without what is absent."""
         found: dict[str, Any] = {

@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from openchat_cli.core.errors import InputError, OpenChatError
+from openchat_cli.core.errors import OpenChatError
 from openchat_cli.core.manifest import resolve_type
 from openchat_cli.core.progress import SILENT, Progress
+from openchat_cli.engine.settings import EngineSettings
+from openchat_cli.model import hub
 from openchat_cli.serving.access_log import logging_to
 from openchat_cli.serving.loading import Loading
 from openchat_cli.serving.settings import ServeSettings
+from openchat_cli.serving.upstream_settings import Behind
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
     from openchat_cli.serving.service import Service
 
 _WATCH_SECONDS = 0.2  # how soon a stopped engine ends the process
@@ -41,12 +44,17 @@ class Ready:
 
     url: str  # as clients want it, with /v1
     model: str
-    context: int  # tokens
+    context: int  # tokens; 0 where only the upstream knows
     slots: int
+    model_type: str
     device: str
+    dtype: str
+    weight_bytes: int
+    slot_bytes: int  # of all slots together
+    upstream: Behind | None = None  # who answers in the place of a model here
 
 
-Load = Callable[[], "Engine"]
+Load = Callable[[], "Backend"]
 
 
 def serve(
@@ -60,15 +68,21 @@ def serve(
     The first signal lets answers under way finish for `shutdown_seconds`, a second one does not.
     Raises OpenChatError where the port is taken, the model can't be loaded or the engine stops.
     """
-    engine = settings.engine
-    # Said now, not after the seconds that importing torch takes.
-    if not engine.model_path.is_dir():
-        hint = "a folder that `openchat model prepare` or `openchat train` made"
-        raise InputError(f"{engine.model_path}: no such folder", hint)
-    resolve_type(engine.model_type, model_path=engine.model_path, model_file=engine.model_file)
+    if settings.upstream is None:
+        _check_folder(settings.engine)
     _allow_many_files()
     with logging_to(settings.log_file), listen(settings.host, settings.port) as listener:
         asyncio.run(Server(settings, progress=progress, ready=ready).run(listener))
+
+
+def _check_folder(engine: EngineSettings) -> None:
+    """Raise now, not after the seconds that importing torch takes."""
+    folder = hub.find(engine.model_path)
+    if folder is None or not folder.is_dir():
+        if folder is not None or not hub.is_name(engine.model_path):
+            raise hub.no_such_folder(engine.model_path)
+    else:
+        resolve_type(engine.model_type, model_path=folder, model_file=engine.model_file)
 
 
 @contextlib.contextmanager
@@ -146,13 +160,13 @@ class Server:
 
         self._settings = settings
         self._ready = ready
-        self._load_engine = load or self._load_from_folder
+        self._load_engine = load or self._load_backend
         self._service = Service(settings)
         self._service.loading = self._progress = Loading(progress)
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn = _uvicorn_server(self._service, self.stop)
-        self._engine: Engine | None = None
+        self._engine: Backend | None = None
         self._failure: Exception | None = None
 
     def stop(self) -> None:
@@ -205,6 +219,7 @@ class Server:
 
     async def _load(self, listener: socket.socket) -> None:
         from openchat_cli.serving.bridge import Bridge
+        from openchat_cli.serving.upstream import UpstreamEngine
 
         engine = self._engine = await _in_daemon_thread(self._load_engine)
         if self._service.watch.draining:
@@ -222,22 +237,31 @@ class Server:
                 model=self._service.model,
                 context=engine.context,
                 slots=engine.slots,
+                model_type=engine.kind.name,
                 device=engine.device,
+                dtype=engine.dtype,
+                weight_bytes=engine.weight_bytes,
+                slot_bytes=engine.slot_bytes,
+                upstream=engine.behind if isinstance(engine, UpstreamEngine) else None,
             )
         )
 
-    def _load_from_folder(self) -> Engine:
+    def _load_backend(self) -> Backend:
+        if self._settings.upstream is not None:
+            from openchat_cli.serving.upstream_start import connect
+
+            return connect(self._settings.upstream, progress=self._progress)
         from openchat_cli.engine.engine import Engine
 
         return Engine.load(self._settings.engine, progress=self._progress)
 
 
-async def _in_daemon_thread(work: Callable[[], Engine]) -> Engine:
+async def _in_daemon_thread(work: Callable[[], Backend]) -> Backend:
     """Run `work` in a thread that the process need not wait for when a signal comes."""
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Engine] = loop.create_future()
+    outcome: asyncio.Future[Backend] = loop.create_future()
 
-    def settle(engine: Engine | None, error: Exception | None) -> None:
+    def settle(engine: Backend | None, error: Exception | None) -> None:
         if outcome.cancelled():
             if engine is not None:
                 engine.close()
@@ -247,7 +271,7 @@ async def _in_daemon_thread(work: Callable[[], Engine]) -> Engine:
             outcome.set_result(engine)
 
     def run() -> None:
-        engine: Engine | None = None
+        engine: Backend | None = None
         failure: Exception | None = None
         try:
             engine = work()

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from openchat_cli.core.progress import SILENT
+from openchat_cli.model import hub
 from openchat_cli.serving.bridge import Bridge
 from openchat_cli.serving.errors import ApiError
 from openchat_cli.serving.loading import Loading
@@ -41,6 +42,8 @@ class Service:
             return 503, {"status": "stopping", "open": len(self.watch.open)}
         if engine is None:
             return 503, {"status": "loading", **self.loading.state()}
+        if engine.trouble is not None:
+            return 503, {"status": "upstream_down", "reason": engine.trouble}
         load = dataclasses.asdict(engine.load_now())
         return 200, {"status": "ok", "slots": engine.slots, **load}
 
@@ -71,7 +74,10 @@ class Service:
     @property
     def names(self) -> set[str]:
         """Every name of the model."""
-        known = {self.model, self.settings.engine.model_path.name}
+        path = self.settings.engine.model_path
+        known = {self.model, path.name or self.model}  # an upstream needs no path
+        if hub.is_name(path):
+            known |= {hub.short_name(path), hub.long_name(path)}
         return known if self.settings.name else known | set(self.bridge.engine.kind.aliases)
 
     def check_model(self, name: str) -> None:

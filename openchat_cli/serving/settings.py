@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openchat_cli.core.errors import UsageError
 from openchat_cli.engine.settings import EngineSettings, SamplingParams
+from openchat_cli.serving.upstream_settings import UpstreamSettings
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ServeSettings:
     log_content: bool = False  # write prompts and answers to the log
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
+    upstream: UpstreamSettings | None = None  # who answers in the place of the engine
 
     def __post_init__(self) -> None:
         self.sampling()  # refuses defaults out of range
@@ -57,6 +59,11 @@ class ServeSettings:
                 f"{self.host} can be reached from other machines, and there are no API keys",
                 "set OPENCHAT_API_KEYS or --api-key-file, or add --allow-unauthenticated",
             )
+
+    @property
+    def queue_size(self) -> int:
+        """How many answers may wait for their turn."""
+        return (self.upstream or self.engine).queue_size
 
     def sampling(self) -> SamplingParams:
         """How a request that says nothing is answered."""

@@ -180,9 +180,9 @@ _COMMON: Table = (
     Field("presence_penalty", Number(-2, 2), "Taken from the logits of tokens already used."),
     Field("frequency_penalty", Number(-2, 2), "The same, as often as each was used."),
     Field("repetition_penalty", Number(0.01, 100), "Divides the logits of used tokens."),
-    Field("logit_bias", LogitBias(Number(-100, 100)), "Added to the logits of token ids."),
     Field("user", Text(), "Ignored."),
     Field("metadata", Object(), "Ignored."),
+    Field("response_format", TextFormat(), "Text only."),
 )
 REFUSED = "Not supported, except where it asks for nothing."
 
@@ -204,6 +204,12 @@ _NEITHER_HAS = _refused(
         "ignore_eos": (False,),
         "use_beam_search": (False,),
         "bad_words": ([],),
+        "allowed_token_ids": (),
+        "logits_processors": ([],),
+        "length_penalty": (1,),
+        "early_stopping": (False,),
+        "include_stop_str_in_output": (False,),
+        "return_tokens_as_token_ids": (False,),
         "skip_special_tokens": (True,),
         "truncate_prompt_tokens": (),
         "prompt_logprobs": (),
@@ -224,15 +230,24 @@ _NOT_IN_CHAT = _refused(
         "verbosity": ("medium",),
         "store": (False,),
         "echo": (False,),
+        "best_of": (1,),
+        "add_special_tokens": (False,),
         "add_generation_prompt": (True,),
         "continue_final_message": (False,),
         "chat_template": (),
+        "chat_template_kwargs": ({},),
+        "documents": ([],),
     }
 )
+_NOT_IN_COMPLETIONS = _refused({"suffix": ("",), "add_special_tokens": (True,)})
 
 
-def _stop_token_ids(served: Served) -> Field:
-    return Field("stop_token_ids", Tokens(served.vocab_size), "End at these.")
+def _of_tokens(served: Served) -> Table:
+    bias = LogitBias(Number(-100, 100), served.vocab_size)
+    return (
+        Field("logit_bias", bias, "Added to the logits of token ids."),
+        Field("stop_token_ids", Tokens(served.vocab_size), "End at these."),
+    )
 
 
 @functools.cache
@@ -248,13 +263,12 @@ def chat_table(served: Served) -> Table:
         Field("max_generated_tokens", Integer(1), "The same, as the server of 2023 called it."),
         Field("n", Integer(1, served.max_choices), "How many answers."),
         *_COMMON,
-        _stop_token_ids(served),
+        *_of_tokens(served),
         Field("logprobs", Boolean(), "Say how likely each token was."),
         Field("top_logprobs", Integer(0, MAX_LOGPROBS), "And so many of the likeliest there."),
         Field("parallel_tool_calls", Boolean(), "Ignored: there are no tools."),
         Field("safety_identifier", Text(), "Ignored."),
         Field("prompt_cache_key", Text(), "Ignored."),
-        Field("response_format", TextFormat(), "Text only."),
         *_NOT_IN_CHAT,
         *_NEITHER_HAS,
     )
@@ -279,8 +293,8 @@ def completion_table(served: Served) -> Table:
         Field("best_of", Integer(1, served.max_choices), "Only as many as `n`."),
         Field("echo", Boolean(), "Give the prompt back before the answer."),
         *_COMMON,
-        _stop_token_ids(served),
+        *_of_tokens(served),
         Field("logprobs", CountOrFalse(MAX_LOGPROBS), "Say so many of the likeliest tokens."),
-        Field("suffix", Only(("",)), REFUSED),
+        *_NOT_IN_COMPLETIONS,
         *_NEITHER_HAS,
     )

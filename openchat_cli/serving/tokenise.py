@@ -14,9 +14,10 @@ from openchat_cli.serving.errors import ApiError, invalid
 from openchat_cli.serving.kinds import Boolean, Field, Only, Table, Text
 from openchat_cli.serving.messages import Messages, for_type
 from openchat_cli.serving.tables import REFUSED, Served, Tokens, model_field
+from openchat_cli.serving.upstream import NoTokenizer
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 
 @functools.cache
@@ -45,7 +46,17 @@ def detokenize_table(served: Served) -> Table:
     )
 
 
-def tokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
+def check(engine: Backend) -> None:
+    """ApiError 404 where there is no tokeniser here: a server behind this one has it."""
+    if isinstance(engine.tokenizer, NoTokenizer):
+        raise _no_tokenizer()
+
+
+def _no_tokenizer() -> ApiError:
+    return ApiError(404, "This server does not know its tokenizer.", code="no_tokenizer")
+
+
+def tokenize(engine: Backend, found: dict[str, Any]) -> dict[str, Any]:
     """The answer of /tokenize to the fields of a request. Raises ApiError and InputError."""
     if ("prompt" in found) == ("messages" in found):
         raise invalid("Send either 'prompt' or 'messages'.", "prompt", "invalid_value")
@@ -72,14 +83,14 @@ def tokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _conversation(engine: Engine, found: dict[str, Any]) -> list[int]:
+def _conversation(engine: Backend, found: dict[str, Any]) -> list[int]:
     messages = for_type(found["messages"], engine.kind.roles)
     if found.get("add_generation_prompt", True):
         return templates.prompt(engine.kind, engine.tokenizer, messages)
     return templates.render(engine.kind, engine.tokenizer, messages).ids
 
 
-def detokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
+def detokenize(engine: Backend, found: dict[str, Any]) -> dict[str, Any]:
     """The answer of /detokenize to the fields of a request."""
     tokens: list[int] = found["tokens"]
     parts = [engine.tokenizer.token_bytes(token) for token in tokens]
@@ -95,7 +106,7 @@ def detokenize(engine: Engine, found: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": b"".join(parts).decode("utf-8", "replace")}
 
 
-def control_names(engine: Engine) -> dict[int, str]:
+def control_names(engine: Backend) -> dict[int, str]:
     """The control tokens by id."""
     kind, tokenizer = engine.kind, engine.tokenizer
     found = {tokenizer.eot_id: kind.eot}
@@ -106,13 +117,13 @@ def control_names(engine: Engine) -> dict[int, str]:
     return found
 
 
-def tokenizer_info(engine: Engine) -> dict[str, Any]:
+def tokenizer_info(engine: Backend) -> dict[str, Any]:
     """The answer of /tokenizer_info: what a tokenizer_config.json says, and the template."""
     from openchat_cli.model.chat import chat_template, tokenizer_config
 
     kind, tokenizer = engine.kind, engine.tokenizer
     if not isinstance(tokenizer, ChatTokenizer):  # of no model folder
-        raise ApiError(404, "This server does not know its tokenizer.", code="no_tokenizer")
+        raise _no_tokenizer()
     added = {
         str(token): {"content": name, "special": True}
         for token, name in sorted(control_names(engine).items())

@@ -19,7 +19,7 @@ from openchat_cli.serving.metrics import (
 from openchat_cli.serving.record import Record
 
 if TYPE_CHECKING:
-    from openchat_cli.engine.engine import Engine
+    from openchat_cli.serving.backend import Backend
 
 # Paths outside of these count as "other", or a scanner could fill the memory with labels.
 _PATHS = {
@@ -38,7 +38,7 @@ class Watch:
     def __init__(self) -> None:
         self.draining = False
         self.open: set[Record] = set()
-        self.engine: Engine | None = None
+        self.engine: Backend | None = None
         self.loaded_at: float | None = None
         self._began = time.time()
         self._idle = asyncio.Event()
@@ -105,8 +105,9 @@ class Watch:
         if engine is None:
             return [Reading("openchat_ready", "1 once the model is loaded.", lambda: 0)]
         load, totals = engine.load_now(), engine.totals
+        well = engine.failure is None and engine.trouble is None
         gauges: list[tuple[str, str, float]] = [
-            ("openchat_ready", "1 while the engine answers.", engine.failure is None),
+            ("openchat_ready", "1 while the engine answers.", well),
             ("openchat_slots", "Answers that can be written at once.", engine.slots),
             ("openchat_slots_running", "Answers being written.", load.answering),
             ("openchat_queue_depth", "Answers that wait for a slot.", load.waiting),

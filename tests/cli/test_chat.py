@@ -252,6 +252,10 @@ def test_a_pipe_gets_the_text_alone(stand: StandIn, openchat: RunCli, tmp_path: 
     ended = openchat("chat", "--url", stand.url, stdin="/rety\n")
     assert ended.returncode == 2
     assert "did you mean '/retry'" in ended.stderr
+    stand.refuse = (400, "too long")
+    ended = openchat("chat", "--url", stand.url, stdin="Hello\n")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "too long" in ended.stderr
 
 
 @settings(max_examples=300, deadline=None)

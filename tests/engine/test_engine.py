@@ -94,6 +94,32 @@ def test_a_seed_repeats_alone_and_in_company() -> None:
     assert other.token_ids[:30] != alone.token_ids
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral-window", "bigcode"])
+def test_every_kind_of_draw_repeats_among_31_others(name: str) -> None:
+    rng = random.Random(7)
+    asked = prompts(32, longest=90, seed=3)
+    asked[20:25] = [[*asked[2], *rng.sample(range(256), n)] for n in range(5)]
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 1.2, "top_p": 1.0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 1.0, "top_k": 40, "presence_penalty": 0.5},
+        {"temperature": 1.5, "min_p": 0.05, "repetition_penalty": 1.2},
+        {"temperature": 0.9, "top_k": 10**12, "logit_bias": {65: 2.0}},
+    ]
+    params = [
+        SamplingParams(seed=rng.randrange(2**63), max_tokens=30, **kinds[index % len(kinds)])
+        for index in range(len(asked))
+    ]
+    model = MODELS[name]()
+    with tiny.engine(model, slots=32, prefill_tokens=200) as engine:
+        together = engine.complete(asked, params)
+        again = engine.complete(asked[::-1], params[::-1])[::-1]
+        alone = [engine.submit(*one).result() for one in zip(asked, params, strict=True)]
+    wanted = [completion.token_ids for completion in together]
+    assert [completion.token_ids for completion in again] == wanted
+    assert [completion.token_ids for completion in alone] == wanted
+
+
 def test_deltas_add_up_to_the_text() -> None:
     with tiny.engine() as engine:
         generation = engine.submit(prompts(1)[0], SamplingParams(seed=1, max_tokens=60))

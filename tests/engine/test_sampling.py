@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from openchat_cli.core.errors import UsageError
-from openchat_cli.engine.sampling import RowSampler, sample
+from openchat_cli.engine.sampling import RowSampler, best_of, sample
 from openchat_cli.engine.settings import SamplingParams
 
 LOGITS = torch.log(torch.tensor([0.05, 0.4, 0.1, 0.25, 0.2]))
@@ -50,6 +50,30 @@ def test_greedy_takes_the_best() -> None:
 )
 def test_shares_are_those_of_the_rules(params: SamplingParams, expected: list[float]) -> None:
     assert shares(params) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=100, top_p=1, top_k=1),
+        SamplingParams(temperature=100, top_p=1, min_p=1),
+        SamplingParams(temperature=100, top_p=0, top_k=10**30),
+        SamplingParams(temperature=100, top_p=0.9, top_k=3, min_p=1),
+        SamplingParams(temperature=1e-5, top_p=1),
+        SamplingParams(temperature=1e-6, top_p=1),
+    ],
+)
+def test_limits_at_their_ends_leave_the_best(params: SamplingParams) -> None:
+    assert set(drawn(params, LOGITS, 200)) == {1}
+
+
+def test_a_token_ruled_out_never_comes() -> None:
+    never = SamplingParams(temperature=2, top_p=1, logit_bias={1: -100, 3: -100})
+    assert set(drawn(never, LOGITS, 500)) == {0, 2, 4}
+    none = LOGITS.clone()
+    none[[0, 2, 4]] = -float("inf")
+    assert set(drawn(SamplingParams(temperature=5, top_p=1), none, 300)) == {1, 3}
+    assert set(drawn(SamplingParams(temperature=5, top_k=4), none, 300)) == {1, 3}
 
 
 def test_a_nucleus_wider_than_the_window_is_whole() -> None:
@@ -110,3 +134,16 @@ def test_what_is_no_number_gives_none_for_its_row_only() -> None:
 def test_params_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         SamplingParams(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("vocab", [5, 2047, 2048, 32000, 32002])
+def test_the_best_is_found_wherever_it_is(vocab: int) -> None:
+    logits = torch.randn(40, vocab + 3, generator=torch.Generator().manual_seed(1))[:, :vocab]
+    logits[0, -1] = logits[1, 0] = 99
+    logits[2, vocab // 2 :] = 99  # the first of equals
+    logits[3, vocab - 2] = float("nan")
+    logits[4] = -float("inf")
+    best, tokens = best_of(logits)
+    expected = logits.max(dim=-1)
+    assert torch.equal(best.nan_to_num(7), expected.values.nan_to_num(7))
+    assert tokens.tolist() == expected.indices.tolist()

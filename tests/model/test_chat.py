@@ -92,8 +92,8 @@ def test_the_two_noncharacters_are_lost_from_a_text(prepared_llama: Path) -> Non
 
 def test_an_unknown_role_is_refused(prepared_llama: Path) -> None:
     plain = AutoTokenizer.from_pretrained(prepared_llama)
-    with pytest.raises(Exception, match="no role 'tool'"):
-        plain_ids(plain, [Message("tool", "x")], prompt=False)
+    with pytest.raises(Exception, match="no role 'critic'"):
+        plain_ids(plain, [Message("critic", "x")], prompt=False)
 
 
 def test_special_tokens_of_the_exported_tokeniser(

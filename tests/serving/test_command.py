@@ -213,4 +213,5 @@ def test_chat_without_a_server(openchat: RunCli, folder: Path) -> None:
         port = free.getsockname()[1]
     failed(openchat("chat", "--url", f"http://127.0.0.1:{port}"), 1, "openchat serve")
     failed(openchat("chat", "--url", "nonsense"), 1, "not the URL")
+    failed(openchat("chat", "--model-path", "./none"), 1, "none: no such folder")
     failed(openchat("chat", "--url", "http://x", "--model-path", folder), 2, "give one")

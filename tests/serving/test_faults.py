@@ -312,7 +312,7 @@ def test_a_public_address_needs_keys() -> None:
 
 def test_key_files(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("# ours\nsk-one\n\n  sk-two \n")
+    file.write_text("\ufeff# ours\nsk-one\n\n  sk-two \n  # old\n", "utf-8")
     assert read_key_file(file) == ("sk-one", "sk-two")
     keys = Keys(read_key_file(file))
     assert keys.allow(b"Bearer sk-two")

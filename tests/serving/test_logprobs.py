@@ -131,3 +131,10 @@ def test_what_follows_a_text_keeps_its_space(http: httpx2.Client, folder: Path) 
     chat = http.post(CHAT, json={**HELLO, **bias}).json()
     assert plain["choices"][0]["text"] == " world"
     assert chat["choices"][0]["message"]["content"] == "world"
+
+
+def test_every_control_token_has_its_name(http: httpx2.Client) -> None:
+    body = {"model": "openchat", "prompt": [1, 2, 40, 2], "echo": True, "logprobs": 20}
+    got = http.post("/v1/completions", json={**body, "max_tokens": 0}).json()["choices"][0]
+    assert got["logprobs"]["tokens"] == ["<s>", "</s>", got["text"], "</s>"]
+    assert all("" not in best for best in got["logprobs"]["top_logprobs"][1:])

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client import parser
 
 from openchat_cli.core.progress import SILENT
 from openchat_cli.engine.engine import Engine
@@ -85,7 +86,6 @@ def test_metrics_are_prometheus_text(serve: Callable[..., Ready]) -> None:
 
 
 def test_the_page_can_be_read_by_prometheus(serve: Callable[..., Ready]) -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
     url = serve().url
     answer(url, request(HELLO))
     page = httpx2.get(url.removesuffix("/v1") + "/metrics")

@@ -86,6 +86,7 @@ def test_a_whole_answer_to_the_letter(http: httpx2.Client) -> None:
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
         {"messages": [{"role": "user", "content": "", "name": "x"}]},
         {"messages": [{"role": "user", "content": "\u0000 <s></s><|end_of_turn|> 😀"}]},
+        {"length_penalty": 1.0, "best_of": 1, "min_tokens": 0.0, "documents": []},
         {"model": "tiny"},
         {"model": "OpenChat"},
     ],
@@ -132,7 +133,7 @@ BAD = [
     ({"stop": [1]}, "stop[0]", "invalid_type"),
     ({"stop": ""}, "stop", "invalid_value"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "invalid_value"),
-    ({"logit_bias": {"99999": 1}}, None, None),
+    ({"logit_bias": {"99999": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"5": 101}}, "logit_bias", "integer_above_maximum_value"),
     ({"tools": [{}]}, "tools", "unsupported_parameter"),
     ({"functions": [{}]}, "functions", "unsupported_parameter"),
@@ -143,6 +144,11 @@ BAD = [
     ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
     ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
     ({"guided_json": {}}, "guided_json", "unsupported_parameter"),
+    ({"allowed_token_ids": [5]}, "allowed_token_ids", "unsupported_parameter"),
+    ({"length_penalty": 0.5}, "length_penalty", "unsupported_parameter"),
+    ({"best_of": 3}, "best_of", "unsupported_parameter"),
+    ({"include_stop_str_in_output": True}, "include_stop_str_in_output", "unsupported_parameter"),
+    ({"chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "unsupported_parameter"),
     ({"user": 5}, "user", "invalid_type"),
     ({"metadata": "x"}, "metadata", "invalid_type"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_maximum_value"),
@@ -162,6 +168,34 @@ def test_what_is_refused(
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
     assert (error["param"], error["code"]) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("extra", "param", "code"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"add_special_tokens": False}, "add_special_tokens", "unsupported_parameter"),
+        ({"allowed_token_ids": [5]}, "allowed_token_ids", "unsupported_parameter"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias", "invalid_value"),
+        ({"suffix": "x"}, "suffix", "unsupported_parameter"),
+        ({"best_of": 2}, "best_of", "unsupported_parameter"),
+    ],
+)
+def test_what_completions_refuse(
+    http: httpx2.Client, extra: dict[str, Any], param: str, code: str
+) -> None:
+    got = http.post("/v1/completions", json={"model": "openchat", "prompt": "Hello", **extra})
+    assert got.status_code == 400
+    error = got.json()["error"]
+    assert (error["param"], error["code"]) == (param, code)
+
+
+def test_choices_differ_also_where_their_seeds_pass_zero(http: httpx2.Client) -> None:
+    asked = {**HELLO, "n": 3, "seed": -1, "temperature": 1.5, "top_p": 1, "max_tokens": 12}
+    first, again = (http.post(CHAT, json=asked).json()["choices"] for _ in range(2))
+    texts = [choice["message"]["content"] for choice in first]
+    assert len(set(texts)) == 3
+    assert texts == [choice["message"]["content"] for choice in again]
 
 
 JSON = {"content-type": "application/json"}
