@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from openchat_cli.data import ends
 from openchat_cli.data.blocks import Blocks
 from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, link_text, name_of, pieces
-from openchat_cli.data.emphasis import Emphasis
+from openchat_cli.data.emphasis import EMPHASIS
 from openchat_cli.data.grid import Grid
 from openchat_cli.data.inline import NOTABLE, Inline, one_paragraph, plain_line
 from openchat_cli.data.preformatted import code_block
@@ -20,20 +21,7 @@ from openchat_cli.data.variants import usual
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
 _DEEPEST = 64
-# A formula's own markup is never nested deeper; what is, is not a formula.
-_DEEPEST_MATH = 200
 _TO_NEXT = STRIDE - 1  # from a tag to the text that follows it
-
-EMPHASIS: dict[str, Emphasis] = {
-    "strong": "strong",
-    "b": "strong",
-    "em": "em",
-    "i": "em",
-    "del": "del",
-    "s": "del",
-    "strike": "del",
-}
-
 
 Handler = Callable[["Converter", str], None]
 Handlers = Mapping[str, Handler | None]  # None: the tag means nothing
@@ -287,27 +275,23 @@ class Converter:
 
     def hidden(self, tag: str) -> None:
         """What the page doesn't show."""
-        name, depth = name_of(tag), 1
+        name = name_of(tag)
         if f"hidden {name}" in self._absent or link_text(tag) is not None:
             return
-        start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + 1, len(self.parts), STRIDE):
-            inner = self.parts[place]
-            if inner == end:
-                depth -= 1
-                if depth == 0:
-                    self.at = place + _TO_NEXT
-                    return
-            elif inner and self.parts[place + 1] is None and inner.startswith(start):
-                depth += 1
-                if depth > _DEEPEST_MATH:
-                    break
-        self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
+        place = ends.end_of(self.parts, self.at, name)
+        if place is None:
+            self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
+        else:
+            self.at = place + _TO_NEXT
 
     def math(self, tag: str) -> None:
         """KaTeX: the source stands in its annotation."""
-        found = self._formula(name_of(tag))
-        if found is None:
+        if "annotation" in self._absent:
+            return
+        found = ends.formula(self.parts, self.at, name_of(tag))
+        if found is ends.ENDLESS:
+            self._absent.add("annotation")  # not ended, and nor is any that follows
+        if not found:
             return
         begin, end = found
         places = range(begin + STRIDE, end, STRIDE)
@@ -324,29 +308,6 @@ class Converter:
         else:
             mark = "$$" if display else "$"
             self.inline.maths(f"{mark}{one_paragraph(tex)}{mark}")
-
-    def _formula(self, name: str) -> tuple[int, int] | None:
-        """Where the annotation's tag and the element's own end stand."""
-        if "annotation" in self._absent:
-            return None
-        depth, begin = 1, None
-        start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + 1, len(self.parts), STRIDE):
-            tag = self.parts[place]
-            if tag is None or self.parts[place + 1] is not None:
-                continue
-            if tag == end:
-                depth -= 1
-                if depth == 0:
-                    return None if begin is None else (begin, place)
-            elif tag.startswith(start):
-                depth += 1
-                if depth > _DEEPEST_MATH:
-                    break
-            elif begin is None and tag.startswith("<annotation") and "tex" in tag:
-                begin = place
-        self._absent.add("annotation")  # not ended, and nor is any that follows
-        return None
 
     # --- tables ---
 
