@@ -102,24 +102,30 @@ class Blocks:
 
     def open_item(self) -> None:
         """The next item; one outside any list begins a list of its own."""
-        if self._frames[-1].implied:
-            self.close("item")
-        if self._frames[-1].kind != "list":
-            self.open_list(None)
-        items = self._frames[-1]
+        frames, out = self._frames, self._out
+        items = frames[-1]
+        if items.kind != "list":
+            if items.implied:
+                self.close("item")
+            if frames[-1].kind != "list":
+                self.open_list(None)
+            items = frames[-1]
         marker = self._marker(items)
-        prefix = items.prefix + " " * len(marker)
-        self._open(_Frame("item", prefix, len(self._out)), marker)
+        frames.append(_Frame("item", items.prefix + " " * len(marker), len(out)))
+        out.append(marker)
 
     def item(self, text: str) -> None:
         """A whole item of one line, inside a list."""
         if self._frames[-1].implied:
             self.close("item")
-        self._out.append(self._marker(self._frames[-1]) + text)
+        marker = self._marker(self._frames[-1])
+        self._out.append(marker + text)
 
     def _marker(self, items: _Frame) -> str:
         if items.last:
-            self._gap(items, items)
+            prefix = items.prefix
+            items.gaps.append((len(self._out), _empty_line(prefix)))
+            self._out.append("\n" + prefix)
         else:
             # A list that starts with 2 can't interrupt a paragraph.
             apart = items.bullet in ".)" and items.number != 1
@@ -129,7 +135,7 @@ class Blocks:
             parent.last = kind
             items.last = "item"
         if items.bullet in "-*":
-            return f"{items.bullet} "
+            return items.bullet + " "
         marker = f"{items.number}{items.bullet} "
         items.number = min(items.number + 1, _LARGEST_NUMBER)
         items.width = len(marker)
@@ -142,10 +148,12 @@ class Blocks:
 
     def close(self, kind: str) -> None:
         """End the innermost container of that kind and whatever is still open in it."""
-        while len(self._frames) > 1:
-            frame = self._frames.pop()
+        frames = self._frames
+        while len(frames) > 1:
+            frame = frames.pop()
             if frame.kind == "list":
-                self._fill_gaps(frame)
+                if frame.loose:
+                    self._fill_gaps(frame)
             elif not frame.last:
                 self._out[frame.marker_at] = self._out[frame.marker_at].rstrip()
             if frame.kind == kind:
@@ -198,9 +206,8 @@ class Blocks:
         self._out.append("\n" + frame.prefix)
 
     def _fill_gaps(self, items: _Frame) -> None:
-        if items.loose:
-            for place, empty_line in items.gaps:
-                self._out[place] = empty_line
+        for place, empty_line in items.gaps:
+            self._out[place] = empty_line
 
 
 def _needs_empty_line(last: str, kind: str) -> bool:

@@ -9,32 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from openchat_cli.data import ends
 from openchat_cli.data.blocks import Blocks
 from openchat_cli.data.dom import SPACE, STRIDE, attribute, decode, link_text, name_of, pieces
-from openchat_cli.data.emphasis import Emphasis
+from openchat_cli.data.emphasis import EMPHASIS
 from openchat_cli.data.grid import Grid
-from openchat_cli.data.inline import Inline, one_paragraph, plain_line
+from openchat_cli.data.inline import NOTABLE, Inline, one_paragraph, plain_line
 from openchat_cli.data.preformatted import code_block
 from openchat_cli.data.variants import usual
 
 # Containers deeper than this add no indentation: nobody reads them, and their output would be as
 # large as their depth squared.
 _DEEPEST = 64
-# A formula's own markup is never nested deeper; what is, is not a formula.
-_DEEPEST_MATH = 200
-_LIST = ("list", True)  # an open list that is not too deep
 _TO_NEXT = STRIDE - 1  # from a tag to the text that follows it
-
-EMPHASIS: dict[str, Emphasis] = {
-    "strong": "strong",
-    "b": "strong",
-    "em": "em",
-    "i": "em",
-    "del": "del",
-    "s": "del",
-    "strike": "del",
-}
-
 
 Handler = Callable[["Converter", str], None]
 Handlers = Mapping[str, Handler | None]  # None: the tag means nothing
@@ -48,9 +35,10 @@ class Converter:
         self.parts = pieces(usual(html))
         self.at = 0  # the text that comes next
         self.inline = Inline()
+        self.pending = self.inline.pieces  # of the running block
         self.blocks = Blocks()
         self.handlers = flow
-        self._open: list[tuple[str, bool]] = []  # containers, and whether `blocks` knows of them
+        self._open: list[str] = []  # containers; `blocks` knows of the first _DEEPEST
         self._counts = {"quote": 0, "list": 0, "item": 0}
         self._absent: set[str] = set()  # tags that don't come any more
         self._grid: Grid | None = None  # of the running table
@@ -58,13 +46,17 @@ class Converter:
         self._inner_tables = 0
 
     def run(self) -> str:
-        parts, inline = self.parts, self.inline
+        parts, inline, pending = self.parts, self.inline, self.pending
         last = len(parts) - 1
         while (at := self.at) < last:
             text, tag, name, inner = parts[at : at + STRIDE]
             self.at = at + STRIDE
             if text:
-                inline.text(text)
+                # What most texts are, without a call; `Inline.text` says the same.
+                if text[0] == " " or NOTABLE.search(text):
+                    inline.text(text)
+                else:
+                    pending.append(text)
             if name is not None:
                 _WHOLES[name](self, name, inner or "")
             elif handler := self.handlers[tag or ""]:
@@ -88,7 +80,7 @@ class Converter:
             end(self, f"</{name}>")
 
     def whole_paragraph(self, name: str, text: str) -> None:
-        if self.inline.pieces or self.handlers is not self.flow or not (line := plain_line(text)):
+        if self.pending or self.handlers is not self.flow or not (line := plain_line(text)):
             self.whole(name, text)
         else:
             self.blocks.paragraph(line)
@@ -96,9 +88,10 @@ class Converter:
 
     def whole_item(self, name: str, text: str) -> None:
         if (
-            self.inline.pieces
+            self.pending
             or not self._open
-            or self._open[-1] != _LIST
+            or self._open[-1] != "list"
+            or len(self._open) > _DEEPEST
             or self.handlers is not self.flow
             or not (line := plain_line(text))
         ):
@@ -108,7 +101,7 @@ class Converter:
 
     def whole_cell(self, name: str, text: str) -> None:
         if (
-            self.inline.pieces
+            self.pending
             or not self._grid
             or self.handlers is not self.flow
             or not (line := plain_line(text))
@@ -144,70 +137,80 @@ class Converter:
 
     def boundary(self, tag: str) -> None:
         """A tag that ends the running paragraph."""
-        if self.inline.pieces and (text := self.inline.take()):
+        if self.pending and (text := self.inline.take()):
             self.blocks.paragraph(text)
 
     def end_paragraph(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.loosen()
 
     def end_heading(self, tag: str) -> None:
         self.blocks.heading(int(tag[3]), self.inline.take_line())
 
     def rule(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.rule()
 
     def preformatted(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self.blocks.code(*code_block(tag))
 
     # --- containers ---
 
     def open_quote(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._enter("quote"):
             self.blocks.open_quote()
 
     def end_quote(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("quote")
 
     def open_list(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._enter("list"):
             start = None
-            if tag[1] in "oO":
+            if tag == "<ol>":
+                start = 1
+            elif tag[1] in "oO":
                 digits = attribute(tag, "start").strip()
                 start = int(digits) if re.fullmatch(r"-?[0-9]{1,12}", digits) else 1
             self.blocks.open_list(start)
 
     def end_list(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("list")
 
     def open_item(self, tag: str) -> None:
-        self.boundary(tag)
-        if self._open and self._open[-1][0] == "item":
+        if self.pending:
+            self.boundary(tag)
+        if self._open and self._open[-1] == "item":
             self._leave("item")  # its own end tag was left out
         if self._enter("item"):
             self.blocks.open_item()
 
     def end_item(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         self._leave("item")
 
     def _enter(self, kind: str) -> bool:
-        known = len(self._open) < _DEEPEST
-        self._open.append((kind, known))
+        self._open.append(kind)
         self._counts[kind] += 1
-        return known
+        return len(self._open) <= _DEEPEST
 
     def _leave(self, kind: str) -> None:
         while self._counts[kind]:
-            inner, known = self._open.pop()
+            inner = self._open.pop()
             self._counts[inner] -= 1
-            if known:
+            if len(self._open) < _DEEPEST:
                 self.blocks.close(inner)
             if inner == kind:
                 return
@@ -230,9 +233,9 @@ class Converter:
 
     def link(self, tag: str) -> None:
         """A link's start tag, or the whole of one that holds only text."""
-        text = link_text(tag)
-        if text and self.handlers is self.flow and self.inline.whole_link(tag):
+        if self.handlers is self.flow and self.inline.whole_link(tag):
             return
+        text = link_text(tag)
         if text is not None:
             tag = tag[: -len(text) - len("</a>")]
         self.inline.open_link(attribute(tag, "href"), attribute(tag, "title"))
@@ -272,27 +275,23 @@ class Converter:
 
     def hidden(self, tag: str) -> None:
         """What the page doesn't show."""
-        name, depth = name_of(tag), 1
+        name = name_of(tag)
         if f"hidden {name}" in self._absent or link_text(tag) is not None:
             return
-        start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + 1, len(self.parts), STRIDE):
-            inner = self.parts[place]
-            if inner == end:
-                depth -= 1
-                if depth == 0:
-                    self.at = place + _TO_NEXT
-                    return
-            elif inner and self.parts[place + 1] is None and inner.startswith(start):
-                depth += 1
-                if depth > _DEEPEST_MATH:
-                    break
-        self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
+        place = ends.end_of(self.parts, self.at, name)
+        if place is None:
+            self._absent.add(f"hidden {name}")  # not ended, and nor is any that follows
+        else:
+            self.at = place + _TO_NEXT
 
     def math(self, tag: str) -> None:
         """KaTeX: the source stands in its annotation."""
-        found = self._formula(name_of(tag))
-        if found is None:
+        if "annotation" in self._absent:
+            return
+        found = ends.formula(self.parts, self.at, name_of(tag))
+        if found is ends.ENDLESS:
+            self._absent.add("annotation")  # not ended, and nor is any that follows
+        if not found:
             return
         begin, end = found
         places = range(begin + STRIDE, end, STRIDE)
@@ -310,38 +309,17 @@ class Converter:
             mark = "$$" if display else "$"
             self.inline.maths(f"{mark}{one_paragraph(tex)}{mark}")
 
-    def _formula(self, name: str) -> tuple[int, int] | None:
-        """Where the annotation's tag and the element's own end stand."""
-        if "annotation" in self._absent:
-            return None
-        depth, begin = 1, None
-        start, end = f"<{name}", f"</{name}>"
-        for place in range(self.at + 1, len(self.parts), STRIDE):
-            tag = self.parts[place]
-            if tag is None or self.parts[place + 1] is not None:
-                continue
-            if tag == end:
-                depth -= 1
-                if depth == 0:
-                    return None if begin is None else (begin, place)
-            elif tag.startswith(start):
-                depth += 1
-                if depth > _DEEPEST_MATH:
-                    break
-            elif begin is None and tag.startswith("<annotation") and "tex" in tag:
-                begin = place
-        self._absent.add("annotation")  # not ended, and nor is any that follows
-        return None
-
     # --- tables ---
 
     def open_table(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._grid is None:
             self._grid = Grid()
 
     def open_row(self, tag: str) -> None:
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         if self._grid is not None:
             self._grid.open_row()
 
@@ -357,7 +335,7 @@ class Converter:
 
     def cell_boundary(self, tag: str) -> None:
         """Inside a cell a block's edge can only be a line break."""
-        if self.inline.pieces and (text := self.inline.take_cell()):
+        if self.pending and (text := self.inline.take_cell()):
             self._texts.append(text)
 
     def cell_code(self, tag: str) -> None:
@@ -397,7 +375,8 @@ class Converter:
                 return
             self._inner_tables = 0
             self.end_cell(tag)
-        self.boundary(tag)
+        if self.pending:
+            self.boundary(tag)
         grid, self._grid = self._grid, None
         rows = [row for row in grid.rows if row] if grid else []
         if grid and rows:

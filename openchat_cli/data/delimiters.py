@@ -27,7 +27,7 @@ class _Run:
 
     __slots__ = ("char", "closes", "end", "first", "last", "length", "literal", "opens", "start")
 
-    def __init__(self, text: str, start: int, end: int, *, literal: bool) -> None:
+    def __init__(self, text: str, start: int, end: int, literal: bool) -> None:
         self.char = text[start]
         self.first = self.start = start
         self.last = self.end = end
@@ -155,6 +155,15 @@ def _to_escape(run: _Run) -> range:
 
 def _runs(text: str, segments: Sequence[Segment], escaped: Set[int] | tuple[()]) -> list[_Run]:
     runs: list[_Run] = []
+    if not escaped:
+        for start, end, literal in segments:
+            if runs and runs[-1].last == start and runs[-1].char == text[start]:
+                # One run to the reader. Where some of it is meant, it can't be left out.
+                first, literal = runs[-1].first, runs[-1].literal and literal
+                runs[-1] = _Run(text, first, end, literal)
+            else:
+                runs.append(_Run(text, start, end, literal))
+        return [run for run in runs if run.char != "~" or run.length > 1]
     for start, end, literal in segments:
         at = start
         while at < end:
@@ -167,9 +176,9 @@ def _runs(text: str, segments: Sequence[Segment], escaped: Set[int] | tuple[()])
             last = runs[-1] if runs else None
             if last and last.last == at and last.char == text[at]:
                 # One run to the reader. Where some of it is meant, it can't be left out.
-                runs[-1] = _Run(text, last.first, stop, literal=last.literal and literal)
+                runs[-1] = _Run(text, last.first, stop, last.literal and literal)
             else:
-                runs.append(_Run(text, at, stop, literal=literal))
+                runs.append(_Run(text, at, stop, literal))
             at = stop
     return [run for run in runs if run.char != "~" or run.length > 1]
 

@@ -25,7 +25,8 @@ STRIDE = 4  # of what `pieces` gives: a text, then tag, name, inner text of what
 
 _NAME = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
 # Tags that no browser writes like that, comments, and scripts.
-RARE = re.compile(r"<(?:[a-z]*+[A-Z]|/[a-z]*+[0-9]*+(?:[A-Z]|[\s/])|!--|script)")
+# (Lookbehinds, so that a name is gone over once.)
+RARE = re.compile(r"<(?:(?!/)[a-z]*+(?:[A-Z]|(?<=<)!--|(?<=<script))|/[a-z]*+[0-9]*+[A-Z\s/])")
 _NAMED = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*+)")
 _END = re.compile(r"</([a-z][a-z0-9]*+)[^<>]*+>")
 

@@ -9,6 +9,16 @@ from typing import Literal
 from openchat_cli.data.flanking import flanking
 
 Emphasis = Literal["strong", "em", "del"]
+# By the tag's name.
+EMPHASIS: dict[str, Emphasis] = {
+    "strong": "strong",
+    "b": "strong",
+    "em": "em",
+    "i": "em",
+    "del": "del",
+    "s": "del",
+    "strike": "del",
+}
 DELIMITERS = {"strong": "**", "em": "*", "del": "~~", "link": "["}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from openchat_cli.data.dom import attribute
 
 # A cell that covers others leaves them empty; more than so many is no table that anybody wrote.
 _MOST_COVERED = 40
+_LONG_TAG = 200  # characters; such a one is no other cell's too
 
 
 class Grid:
@@ -39,6 +41,9 @@ class Grid:
     def end_cell(self, text: str) -> None:
         """The running cell's text."""
         row = self.rows[-1]
+        if self._columns == self._lines == 1 and not self._covered:
+            row.append(text)
+            return
         if self._lines > 1:
             for column in range(len(row), len(row) + self._columns):
                 self._covered[column] = self._lines - 1
@@ -72,8 +77,15 @@ def _number(tag: str, name: str) -> int:
 def _alignment(tag: str) -> str:
     if "=" not in tag:
         return "---"
+    return _alignment_cached(tag) if len(tag) < _LONG_TAG else _alignment_of(tag)
+
+
+def _alignment_of(tag: str) -> str:
     wanted = attribute(tag, "align") or attribute(tag, "style").replace(" ", "")
     for side, rule in (("center", ":-:"), ("right", "--:"), ("left", ":--")):
         if wanted == side or f"text-align:{side}" in wanted:
             return rule
     return "---"
+
+
+_alignment_cached = lru_cache(maxsize=256)(_alignment_of)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from openchat_cli.data.converter import EMPHASIS, Converter, Handler
+from openchat_cli.data.converter import Converter, Handler
 from openchat_cli.data.dom import attribute, name_of, visible_text
+from openchat_cli.data.emphasis import EMPHASIS
 
 __all__ = ["to_markdown", "visible_text"]
 

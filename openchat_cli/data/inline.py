@@ -7,20 +7,16 @@ lone `*` is only a star unless another one follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
-from itertools import accumulate
 
-from openchat_cli.data import emphasis, literals, marks
-from openchat_cli.data.brackets import Link
+from openchat_cli.data import literals, marks
 from openchat_cli.data.dom import SPACE, attribute, decode
 from openchat_cli.data.emphasis import DELIMITERS, Emphasis, Mark
+from openchat_cli.data.pieces import HARD_BREAK, NO_WHOLE, SPACES, Pieces, is_autolink
 
-HARD_BREAK = "  \n"
 _BOXES = ("[ ] ", "[x] ")
 
-
 # What needs a closer look: line ends, references, and all that may mean something in Markdown.
-_NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
+NOTABLE = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 # What may mean something where it stands; at the edges of a piece the next one decides.
 # (Each branch begins with a character: so the search skips to the next of those.)
 _RISKY = re.compile(
@@ -30,17 +26,13 @@ _RISKY = re.compile(
 # What is risky by its neighbours alone can be settled at once; this can't.
 _CONTEXT = re.compile(r"[`*_~]|\\\Z|<[!?]|<[^>]*+\Z|&[#\w]*+\Z")
 _LOCAL = re.compile(r"[\\&<]")
-_AUTOLINK = re.compile(r"[A-Za-z][\w+.-]{1,31}:[^\s<>]*|[\w.+-]+@[\w.-]+")
-_NOT_IN_LINK = re.compile(r"[\\&<`*_~\[\]$\n\t\r\f]")
 _LINK = re.compile(r"<a [^<>]*?href=\"([^\"]*)\"[^<>]*>([^<]*)</a>")
-_SPACES = (" ", "\n")
 _LONGEST_CODE = 1000  # that is joined with one that touches it
-_ANY_BREAK = re.compile(r" *\n")
 
 
 def plain_line(source: str) -> str:
     """HTML's text as one line of Markdown if it needs no care at all, else ""."""
-    if _NOTABLE.search(source):
+    if NOTABLE.search(source):
         return ""
     line = source.strip(" ")
     return line if marks.is_plain_start(line) else ""
@@ -75,35 +67,15 @@ def _settled(text: str, *, at_start: bool) -> str | None:
     return literals.with_backslashes(text, found)
 
 
-# The last emphasis that was written as one piece: its place, kind and text.
-_Whole = tuple[int, Emphasis, str]
-_NO_WHOLE: _Whole = (-1, "em", "")
-
-
-class Inline:
+class Inline(Pieces):
     """Pieces of text and markup in reading order."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self._literal: list[int] = []  # pieces of text that hold something with a meaning
-        self._open: list[Mark] = []
-        self._closed: list[Mark] = []
-        self._depth: dict[str, int] = {}
-        self._whole = _NO_WHOLE
-        self._formulas: list[int] = []  # places
-        self._wholes: list[tuple[int, int]] = []  # emphasis in one piece: place, delimiter's length
-        self._code = (-1, "")  # the last span of code: its place and text
-        self._bracketed: list[int] = []  # pieces of text with square brackets
-        self._dollars: list[int] = []  # pieces of text with dollars
-        self._exclaims = False  # whether a link stands right behind an exclamation mark
-        self._links: list[tuple[int, int]] = []  # places of links in one piece, lengths of texts
 
     def text(self, source: str) -> None:
         """Text as it stands in HTML, not empty."""
         pieces = self.pieces
-        if _NOTABLE.search(source):
+        if NOTABLE.search(source):
             self._careful(source)
-        elif source[0] != " " or (pieces and pieces[-1][-1:] not in _SPACES):
+        elif source[0] != " " or (pieces and pieces[-1][-1:] not in SPACES):
             pieces.append(source)
         elif text := source.lstrip(" "):
             pieces.append(text)
@@ -115,20 +87,23 @@ class Inline:
             text = _with_bare_breaks(text)
             if text[0] == "\n" and pieces and pieces[-1] != HARD_BREAK:
                 self._trim_end()
-        if not pieces or pieces[-1][-1:] in _SPACES:
+        if not pieces or pieces[-1][-1:] in SPACES:
             text = text.lstrip(SPACE)
         if not text:
             return
         if "[" in text or "]" in text:
             self._bracketed.append(len(pieces))
+            self._plain = False
         if "$" in text:
             self._dollars.append(len(pieces))
+            self._plain = False
         if _RISKY.search(text):
             settled = None
             if not _CONTEXT.search(text):
                 settled = _settled(text, at_start=not pieces or pieces[-1][-1:] == "\n")
             if settled is None:
                 self._literal.append(len(pieces))
+                self._plain = False
             else:
                 text = settled
         pieces.append(text)
@@ -154,6 +129,7 @@ class Inline:
     def maths(self, text: str) -> None:
         """TeX between its dollars."""
         self._formulas.append(len(self.pieces))
+        self._plain = False
         self.markup(text)
 
     def image(self, description: str, source: str, title: str) -> None:
@@ -193,7 +169,7 @@ class Inline:
             before == stars[0]
             or not (source[:1].isalnum() and source[-1].isalnum())
             or self._depth.get(kind)
-            or _NOTABLE.search(source)
+            or NOTABLE.search(source)
         ):
             self.open_emphasis(kind)
             if source:
@@ -208,7 +184,7 @@ class Inline:
     def _take_apart(self) -> None:
         """Turn the whole emphasis that was written last to pieces: more delimiters follow it."""
         place, kind, source = self._whole
-        self._whole = _NO_WHOLE
+        self._whole = NO_WHOLE
         if place == len(self.pieces) - 1:
             self.pieces.pop()
             self._wholes.pop()
@@ -218,7 +194,7 @@ class Inline:
 
     def open_emphasis(self, kind: Emphasis) -> None:
         """`<strong>` and its like; the same again inside itself changes nothing."""
-        if self._whole is not _NO_WHOLE:
+        if self._whole is not NO_WHOLE:
             self._take_apart()
         self._depth[kind] = self._depth.get(kind, 0) + 1
         if self._depth[kind] > 1:
@@ -249,6 +225,7 @@ class Inline:
             return
         if self.pieces and self.pieces[-1][-1:] == "!":
             self._exclaims = True
+            self._plain = False
         self._depth["link"] = 1
         self._begin(Mark("link", len(self.pieces), target=target, title=title))
 
@@ -257,175 +234,23 @@ class Inline:
         match = _LINK.fullmatch(element)
         if match is None or self._depth.get("link"):
             return False
-        target, text = decode(match[1]), decode(match[2])
+        target, text = match.groups()
+        if "&" in element:
+            target, text = decode(target), decode(text)
         title = attribute(element[: match.start(2)], "title") if " title" in element else ""
-        if not title and _is_autolink(target, text):
+        if not title and target.endswith(text) and is_autolink(target, text):
             self.pieces.append(f"<{text}>")
             return True
-        if not target or not text or text != text.strip(" ") or _NOT_IN_LINK.search(text):
+        if not target or not text or text[0] == " " or text[-1] == " " or NOTABLE.search(text):
             return False
-        if self.pieces and self.pieces[-1].endswith("!"):
+        pieces = self.pieces
+        if pieces and pieces[-1].endswith("!"):
             return False
-        self._links.append((len(self.pieces), len(text)))
-        self.pieces.append(f"[{text}]({marks.link_target(target, title)})")
+        self._links.append((len(pieces), len(text)))
+        pieces.append(f"[{text}]({marks.link_target(target, title)})")
         return True
 
     def close_link(self) -> None:
         """`</a>`."""
         if self._depth.get("link"):
             self._close_to("link")
-
-    def _begin(self, mark: Mark) -> None:
-        self._open.append(mark)
-        self.pieces.append(DELIMITERS[mark.kind])
-
-    def _close_to(self, kind: str) -> None:
-        while self._open:
-            mark = self._open.pop()
-            self._depth[mark.kind] = 0
-            self._finish(mark)
-            if mark.kind == kind:
-                return
-
-    def _finish(self, mark: Mark) -> None:
-        """Move the white space at both ends outside, where the delimiters can see the words."""
-        pieces = self.pieces
-        first, last = mark.start + 1, len(pieces) - 1
-        lead = trail = ""
-        while first <= last and not (rest := pieces[first].lstrip(SPACE)):
-            lead, pieces[first], first = lead + pieces[first], "", first + 1
-        if first > last:
-            pieces[mark.start] = lead
-            return
-        lead, pieces[first] = lead + pieces[first][: len(pieces[first]) - len(rest)], rest
-        while not (rest := pieces[last].rstrip(SPACE)):
-            trail, pieces[last], last = pieces[last] + trail, "", last - 1
-        trail, pieces[last] = pieces[last][len(rest) :] + trail, rest
-        if lead and mark.start and pieces[mark.start - 1][-1:] in _SPACES:
-            lead = ""  # two line ends would end the paragraph
-        alone = mark.kind == "link" and first == last and not mark.title
-        if alone and _is_autolink(mark.target, rest):
-            pieces[mark.start], pieces[first] = lead, f"<{rest}>"
-            for places in (self._literal, self._bracketed, self._dollars):
-                if places and places[-1] == first:
-                    places.pop()
-            self.markup(trail)
-            return
-        pieces[mark.start] = lead + pieces[mark.start]
-        mark.end = len(pieces)
-        pieces.append(self._closing(mark))
-        self._closed.append(mark)
-        self.markup(trail)
-
-    def _closing(self, mark: Mark) -> str:
-        if mark.kind != "link":
-            return DELIMITERS[mark.kind]
-        return f"]({marks.link_target(mark.target, mark.title)})"
-
-    # --- the whole ---
-
-    def take(self) -> str:
-        """The paragraph so far, ready to stand at the start of a line; empty again afterwards."""
-        text, places = self._joined(in_flow=True)
-        if not places and marks.is_plain_start(text):
-            return text
-        return literals.with_backslashes(text, places | marks.line_starts(text, places))
-
-    def take_line(self) -> str:
-        """The same on one line, for a heading."""
-        text, places = self._joined()
-        if text[-1:] == "#":
-            places = places | marks.closing_hashes(text)
-        text = literals.with_backslashes(text, places)
-        return _ANY_BREAK.sub(" ", text) if "\n" in text else text
-
-    def take_cell(self) -> str:
-        """The same for a table's cell."""
-        text, places = self._joined()
-        text = literals.with_backslashes(text, places)
-        if "\n" in text:
-            text = text.replace(HARD_BREAK, "<br>").replace("\n", " ")
-        return text.replace("|", "\\|")
-
-    def _joined(self, *, in_flow: bool = False) -> tuple[str, Set[int]]:
-        pieces = self.pieces
-        marked = self._open or self._closed
-        if marked:
-            self._close_to("")
-            if self._closed:
-                emphasis.settle(pieces, self._closed)
-                first = emphasis.neighbour(pieces, -1, 1)
-                pieces[first] = pieces[first].lstrip(SPACE)
-            pieces[-1] = pieces[-1].rstrip(SPACE)
-        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-        places: Set[int] = frozenset()
-        if (
-            self._literal
-            or self._exclaims
-            or (self._dollars and self._formulas)
-            or (self._bracketed and "](" in text)
-        ):
-            places = self._places(text, in_flow=in_flow)
-        self._forget()
-        if not marked:
-            lead = len(text) - len(text.lstrip(SPACE))
-            if lead:
-                text, places = text[lead:], {place - lead for place in places if place >= lead}
-        end = text.rstrip(SPACE)
-        if places and len(end) < len(text):
-            places = {place for place in places if place < len(end)}
-        return end, places
-
-    def _forget(self) -> None:
-        self.pieces = []
-        if self._literal or self._bracketed or self._dollars:
-            self._literal, self._bracketed, self._dollars = [], [], []
-        if self._closed or self._wholes:
-            self._closed, self._wholes, self._depth = [], [], {}
-        if self._links or self._formulas:
-            self._links, self._formulas = [], []
-        self._depth.clear()
-        self._whole, self._exclaims = _NO_WHOLE, False
-
-    def _places(self, text: str, *, in_flow: bool) -> set[int]:
-        """Where backslashes must go."""
-        pieces = self.pieces
-        if len(pieces) == 1:
-            # It may have lost white space at its ends.
-            whole = [(0, len(text))]
-            brackets = whole if self._bracketed and "](" in text else ()
-            scene = literals.Scene(brackets=brackets, in_flow=in_flow)
-            return literals.escapes(text, whole if self._literal else (), scene)
-        ends = list(accumulate(map(len, pieces)))
-        ranges = [(ends[i] - len(pieces[i]), ends[i]) for i in self._literal]
-        scene = literals.Scene(in_flow=in_flow)
-        if "](" in text:
-            scene.brackets = [(ends[i] - len(pieces[i]), ends[i]) for i in self._bracketed]
-            scene.links = self._all_links(ends)
-        if self._wholes or self._closed:
-            found = emphasis.delimiters(pieces, self._closed, ends)
-            for place, width in self._wholes:
-                start = ends[place] - len(pieces[place])
-                found += [(start, start + width), (ends[place] - width, ends[place])]
-            scene.emphasis = found
-        if self._formulas and self._dollars:
-            scene.formulas = [(ends[i] - len(pieces[i]), ends[i]) for i in self._formulas]
-            scene.dollars = [(ends[i] - len(pieces[i]), ends[i]) for i in self._dollars]
-        return literals.escapes(text, ranges, scene)
-
-    def _all_links(self, ends: list[int]) -> list[Link]:
-        pieces = self.pieces
-        found = [
-            Link(ends[mark.start] - 1, ends[mark.end] - len(pieces[mark.end]), ends[mark.end])
-            for mark in self._closed
-            if mark.kind == "link"
-        ]
-        for place, length in self._links:
-            start = ends[place] - len(pieces[place])
-            found.append(Link(start, start + length + 1, ends[place]))
-        return sorted(found)
-
-
-def _is_autolink(target: str, text: str) -> bool:
-    """Whether `<text>` reads as this link."""
-    return (text == target or f"mailto:{text}" == target) and _AUTOLINK.fullmatch(text) is not None

@@ -244,10 +244,5 @@ def with_backslashes(text: str, places: Set[int]) -> str:
     if len(places) == 1:
         (place,) = places
         return f"{text[:place]}\\{text[place:]}"
-    parts: list[str] = []
-    begin = 0
-    for place in sorted(places):
-        parts += (text[begin:place], "\\")
-        begin = place
-    parts.append(text[begin:])
-    return "".join(parts)
+    cuts = sorted(places)
+    return "\\".join([text[start:end] for start, end in pairwise([0, *cuts, len(text)])])

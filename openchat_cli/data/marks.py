@@ -14,6 +14,9 @@ from openchat_cli.data.literals import ENTITY, Scene, escapes, with_backslashes
 
 _TICKS = re.compile(r"`+")
 _UNFINISHED = re.compile(r"`|<(?=[A-Za-z/!?])")
+_DULL = re.compile(r"[^\\&<`*_~\[\]]*+")  # text in which nothing can mean anything
+# A target that stands as it is.
+_PLAIN_TARGET = re.compile(r"[!#-%'*-;=?-\[\]-~]++")
 # What has a meaning at the start of a line, once the line's own indentation is gone.
 _LINE_START = re.compile(
     r"^(?:(?P<item>\d{1,9}+)[.)](?=[ \t]|$)"
@@ -25,7 +28,9 @@ _LINE_START = re.compile(
     r"|\*[ \t]*+(?:\*[ \t]*+){2,}+$|_[ \t]*+(?:_[ \t]*+){2,}+$|~{3,}+))",
     re.M,
 )
-_LINE_RISKS = frozenset("0123456789=|:[#>+*_`~-")
+_LINE_RISKS = frozenset("0123456789=|:[#>+*_~-")
+# How a line begins that begins with emphasis.
+_STRESSED = re.compile(r"[*_]{1,3}+[^\s*_]")
 _LINE_RISK = re.compile(r"\n[0-9=|:\[#>+*_`~-]")
 _WORDS = re.compile(r"[ \t]+[^ \t\n]")
 _CLOSING_HASHES = re.compile(r"(?:^|[ \t])(#+)$")
@@ -69,6 +74,8 @@ def _pairs(url: str) -> bool:
 
 def link_target(url: str, title: str) -> str:
     """What stands in a link's parentheses."""
+    if not title and _PLAIN_TARGET.fullmatch(url):
+        return url
     plain = bool(url) and not re.search(r"[\s<>\\]", url) and url.isprintable()
     plain = plain and _pairs(url)
     if not plain:
@@ -84,6 +91,8 @@ def link_target(url: str, title: str) -> str:
 
 def description(text: str) -> str:
     """What stands in an image's square brackets."""
+    if _DULL.fullmatch(text):
+        return text
     whole = f"![{text}](u)"
     inside = [(2, 2 + len(text))]
     scene = Scene(links=[Link(1, 2 + len(text), len(whole))], brackets=inside, in_flow=False)
@@ -104,9 +113,11 @@ def line_starts(text: str, places: Set[int]) -> set[int]:
     `places` have their backslash already.
     """
     found: set[int] = set()
-    if is_plain_start(text):
+    one_line = "\n" not in text
+    if is_plain_start(text) or (one_line and _STRESSED.match(text)):
         return found
-    for match in _LINE_START.finditer(text):
+    matches = [_LINE_START.match(text)] if one_line else _LINE_START.finditer(text)
+    for match in filter(None, matches):
         start = match.start()
         if match["item"] is not None:
             # Only a list that starts with 1, and with words, can interrupt a paragraph.

@@ -151,15 +151,9 @@ def _blocked_word(
 
 def _may_say(messages: Sequence[tuple[int, Turn, Message]], blocked: Sequence[str]) -> bool:
     """Whether a closer look for the words is needed; nearly always a quick no."""
-    quick = {
-        number: turn.text
-        for number, turn, _ in messages
-        if turn.form == "html"
-        if turn.text.isascii()
-    }
-    if visible.html_may_say("\n".join(quick.values()), blocked):
-        quick = {}
-    texts = [_seen(turn, message) for number, turn, message in messages if number not in quick]
+    pages = [turn.text for _, turn, _ in messages if turn.form == "html"]
+    quick = not visible.html_may_say("\n".join(pages), blocked)
+    texts = [_seen(turn, one) for _, turn, one in messages if not (quick and turn.form == "html")]
     # What is not there without regard to white space is not there.
     rough = "\n".join(map(visible.caseless, texts))
     return any(all(part in rough for part in word.split()) for word in blocked)

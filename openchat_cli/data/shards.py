@@ -8,6 +8,7 @@ in between is worked on anew.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -23,6 +24,8 @@ from openchat_cli.core.errors import OpenChatError
 from openchat_cli.data.executors import Executor, Promise
 from openchat_cli.data.worker import Item, Rules, Verdict
 
+# What reads odd pages, the other converter, and what finds near duplicates.
+_LIBRARIES = ("beautifulsoup4", "html2text", "datasketch")
 _ITEMS = 128
 _BYTES = 4 << 20
 _DIGEST = 16  # bytes of a shard file's head: the xxh3-128 of the rest
@@ -39,7 +42,7 @@ def cut(items: Iterable[Item], settings: Rules) -> Iterator[Shard]:
     """The input in pieces of 128 candidates or 4 MiB, whichever is reached first."""
     import xxhash
 
-    start = f"{program()} {sys.version} {settings!r}".encode()
+    start = f"{program()} {libraries()} {sys.version} {settings!r}".encode()
     shard: list[Item] = []
     size = 0
     state = xxhash.xxh3_128(start)
@@ -81,6 +84,18 @@ def program() -> str:
         for path in sorted((package / folder).glob("*.py")):
             state.update(path.read_bytes())
     return state.hexdigest()
+
+
+@functools.cache
+def libraries() -> tuple[str, ...]:
+    """The versions of the libraries that verdicts depend on; "" for one that is not there."""
+    from importlib import metadata
+
+    found = dict.fromkeys(_LIBRARIES, "")
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return tuple(found.values())
 
 
 def verdicts(

@@ -22,14 +22,19 @@ _INLINE = {
     *("small", "span", "strike", "strong", "sub", "sup", "u", "var", "wbr"),
 }
 
-# What can part a word in HTML that is ASCII and in lower case: inline tags between two letters, a
+# What can part a word's ASCII letters in HTML in lower case: inline tags between two letters, a
 # comment, or a reference to a character that is none of the four that browsers write. Either
 # pattern begins with one character, for which a text is looked through at once.
+_NAME = rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
 _INLINE_TAG = (
-    rf"/?(?:{'|'.join(sorted(_INLINE))})(?![a-z0-9])"
+    rf"{_NAME}"
     r"[^<>\"']*+(?:\"[^\"]*+\"[^<>\"']*+|'[^']*+'[^<>\"']*+)*+>"
 )
 _PARTED = re.compile(rf"<(?:!--|(?<=\w<){_INLINE_TAG}(?:<{_INLINE_TAG})*+(?=\w))", re.ASCII)
+# The same where nothing is quoted, so that no tag can begin in another one's attribute.
+_BARELY_PARTED = re.compile(
+    rf"<(?<=\w<){_NAME}[^<>\"']*+>(?:<{_NAME}[^<>\"']*+>)*+(?=\w)", re.ASCII
+)
 _REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|nbsp);)")
 _RUN = re.compile(r"\w++", re.ASCII)
 
@@ -145,14 +150,19 @@ def _runs(word: str) -> list[str]:
 
 
 def html_may_say(html: str, words: Sequence[str]) -> bool:
-    """Whether HTML in ASCII might say a folded word; a quick no is right, a yes is a guess.
+    """Whether HTML might say a folded word; a quick no is right, a yes is a guess.
 
-    Where nothing parts a word its letters stand in a row even before tags are taken away, which is
-    most of the work.
+    Where nothing parts a word its ASCII letters stand in a row even before tags are taken away,
+    which is most of the work. (An accent that stands behind a tag joins no letter before it here,
+    where it would without the tag: that only leaves more letters to be found.)
     """
-    html = html.lower()
-    if _REFERENCE.search(html) or _PARTED.search(html):
+    html = caseless(html)
+    if _REFERENCE.search(html):
         return True
+    if _PARTED.search(html):
+        html = _BARELY_PARTED.sub("", html)
+        if _PARTED.search(html):
+            return True
     return any(all(run in html for run in _runs(word)) for word in words)
 
 

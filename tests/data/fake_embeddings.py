@@ -42,7 +42,7 @@ class FakeEmbeddings:
         most_chars: int | None = None,  # of one text; 400 for more
         poison: str | None = None,  # 400 for texts that hold this
         refuse_all: bool = False,
-        wrong: str | None = None,  # count, dims, nan, shape
+        wrong: str | None = None,  # count, dims, later dims, nan, shape
         key: str | None = None,
     ) -> None:
         self.form, self.shuffle, self.latency = form, shuffle, latency
@@ -94,6 +94,8 @@ class FakeEmbeddings:
 
     def _vectors(self, texts: list[str], dims: int) -> dict[str, Any]:
         data: list[dict[str, Any]] = []
+        if self.wrong == "later dims" and self.statuses[200] > 1:
+            dims -= 1
         for index, text in enumerate(texts):
             found = vector(text, dims - (index if self.wrong == "dims" else 0))
             if self.wrong == "nan":

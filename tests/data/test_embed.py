@@ -289,6 +289,16 @@ def test_vectors_that_are_none_are_not_taken(tmp_path: Path, wrong: str) -> None
     assert not (tmp_path / "out" / "embeddings.safetensors").exists()
 
 
+def test_a_length_that_changes_on_the_way_is_explained(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", mixed(3))
+    with FakeEmbeddings(wrong="later dims") as server:
+        summary = by(server, tmp_path, attempts=1, batch_size=1)
+    assert 0 < summary.failed < summary.count + summary.failed
+    said = (tmp_path / "out" / "embeddings.json").read_text("utf-8")
+    assert f"{DIMS - 1} numbers after earlier ones of {DIMS}" in said
+    assert "--dimensions" in said
+
+
 def test_the_key_is_sent_and_never_shown(openchat: RunCli, tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", mixed(1))
     line = ("data", "embed", "rows.jsonl", "out", "--model", "m", "--url")

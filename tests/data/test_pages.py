@@ -31,6 +31,13 @@ def test_starts_without_an_end_come_to_an_end(start: bytes) -> None:
         pages.next_data(b"<html>" + start * 50_000)
 
 
+@pytest.mark.parametrize("name", ["textarea", "TEXTAREA", "Title", "noScript"])
+def test_a_script_that_is_only_text_is_none(name: str) -> None:
+    decoy = f'<{name}><script id="__NEXT_DATA__">{{"found": false}}</script></{name}>'
+    data = '<script id="__NEXT_DATA__">{"found": true}</script>'
+    assert pages.next_data(f"<html>{decoy}{data}</html>".encode()) == {"found": True}
+
+
 def test_the_data_of_a_page_is_the_same_inside_its_shell() -> None:
     turns = [("human", "What is `<b>`?"), ("gpt", "**Bold**, as `<!--` begins a comment.")]
     bare, full = (generator.page(turns, full=full) for full in (False, True))

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from openchat_cli.data import shards
 from openchat_cli.data.clean import clean
 from openchat_cli.data.settings import CleanSettings
 from openchat_cli.data.shards import Store
-from openchat_cli.data.worker import Verdict
+from openchat_cli.data.worker import Item, Rules, Verdict
 from tests.conftest import RunCli
 from tests.data import generator
 from tests.data.processes import (
@@ -274,3 +275,26 @@ def test_all_steps_killed_and_continued(
     assert "opencoder.train.json" in outputs(tmp_path / "out")
     assert not [name for name in outputs(tmp_path / "out") if ".clean/" in name]
     assert openchat(*line, "--model", "any").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["beautifulsoup4", "html2text"])
+def test_another_version_of_a_library_makes_other_shards(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads may come out otherwise: nothing that an earlier one left is reused."""
+
+    def key() -> str:
+        shards.libraries.cache_clear()
+        item = Item("a.html", "page", "page", data=b"<html>")
+        return next(shards.cut([item], Rules("exact", ()))).key
+
+    before = key()
+    assert key() == before
+    info = tmp_path / f"{name}-999.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 999.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert key() != before
+    finally:
+        shards.libraries.cache_clear()

@@ -195,7 +195,13 @@ def _vectors(found: object, *, count: int, dims: int | None) -> tuple[Vectors, i
     if len(data) != count:
         raise UnusableError(f"{len(data)} vectors for {count} texts", final=True)
     rows = [_numbers(item) for item in _ordered(data)]
-    sizes = {len(row) for row in rows} | ({dims} if dims is not None else set())
+    sizes = {len(row) for row in rows}
+    if dims is not None and len(sizes) == 1 and sizes != {dims}:
+        raise UnusableError(
+            f"vectors of {len(rows[0])} numbers after earlier ones of {dims}: does another model "
+            "answer by that name now? --dimensions asks for one length, a new OUT begins anew",
+            final=True,
+        )
     if len(sizes) != 1 or 0 in sizes:
         said = ", ".join(map(str, sorted(sizes)))
         raise UnusableError(f"vectors of different lengths ({said} numbers)", final=True)

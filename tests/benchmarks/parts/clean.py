@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.benchmarks.parts import contender, table
+from tests.benchmarks.parts import contender, prose, table
 from tests.data import generator
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +47,11 @@ BARS = {("plain", True): 12.0, ("plain", False): 5.0}
 def run() -> None:
     """Print how many times as fast as the others we are."""
     python = peers_python()
-    for title, conversations in (("generated", _generated()), ("real text", _real())):
+    for title, conversations in (
+        ("generated, as dense as real text", prose.conversations(COUNT)),
+        ("generated, ten times as dense", _dense()),
+        ("real text", _real()),
+    ):
         for full in (True, False):
             if conversations:
                 _measure(
@@ -77,7 +81,7 @@ def peers_python() -> Path | None:
     return python
 
 
-def _generated() -> list[list[tuple[str, str]]]:
+def _dense() -> list[list[tuple[str, str]]]:
     """The test generator's conversations, thick with everything ChatGPT can show."""
     return [list(page.messages) for page in generator.pages(COUNT) if page.reason is None]
 
