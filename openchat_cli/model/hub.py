@@ -271,7 +271,7 @@ def _unreachable(name: str, error: Exception) -> InputError:
     if "OfflineModeIsEnabled" in kinds:
         return InputError(
             f"{name}: no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set",
-            "unset HF_HUB_OFFLINE to download it, or give a folder on this machine",
+            "unset HF_HUB_OFFLINE to download it, or name a folder on this machine (--model-path)",
         )
     if status is not None:
         reason = f"it answered {status}"
