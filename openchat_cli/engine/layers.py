@@ -133,6 +133,7 @@ class _Norm(nn.Module):
         self._size = len(norm.weight)
         self._least: float = norm.variance_epsilon
         self._leasts = torch.full((1,), self._least, device=norm.weight.device)
+        self._zero = torch.zeros(1, device=norm.weight.device)
 
     def forward(self, hidden: Tensor) -> Tensor:
         (weight,) = self._weight
@@ -143,7 +144,7 @@ class _Norm(nn.Module):
         if hidden.numel() == self._size:
             length = vector_norm(hidden).item()
             root = math.sqrt(length * length / self._size + self._least)
-            return (hidden / root).mul_(weight)
+            return torch.addcmul(self._zero, hidden, weight, value=1 / root)
         lengths = vector_norm(hidden, dim=-1, keepdim=True)
         mean_squares = torch.addcmul(self._leasts, lengths, lengths, value=1 / self._size)
         return (hidden * mean_squares.rsqrt_()).mul_(weight)
